@@ -1,0 +1,43 @@
+"""What a network is: a frozen config that builds a module, and a module that gives logits and attention.
+
+A new network is one file in this package and one line in `NETWORKS` (models/__init__.py) and in tests/test_models.py.
+Torch and the standard library are all that they need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkResult:
+    """One forward pass. Every value of an image depends on that image alone, never on its batch."""
+
+    logits: Tensor  # (N, K)
+    attention: Tensor  # (N, h, w) the network's spatial attention map, any non-negative scale
+    scalars: Mapping[str, Tensor]  # column suffix -> (N,) what else the attention says
+
+
+class Network(Protocol):
+    """What a network's module does. Images are (N, C, S, S) float32 in [0, 1]."""
+
+    def __call__(self, images: Tensor) -> NetworkResult: ...
+
+
+class NetworkConfig(Protocol):
+    """A frozen dataclass of plain values: it is written into the checkpoint's header as JSON."""
+
+    @property
+    def bands(self) -> int: ...  # channels of the input image
+    @property
+    def classes(self) -> int: ...
+    @property
+    def size(self) -> int: ...  # pixels a side of the input image
+
+    def build(self) -> nn.Module:
+        """The network with untrained weights, drawn from torch's global generator."""
+        ...

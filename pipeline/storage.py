@@ -1,0 +1,137 @@
+"""Objects that are created once and never changed: on a disk, or in an object store.
+
+Local: a temporary file in the same folder, fsync, link; the link fails where the name exists. Object stores:
+a conditional put through fsspec (S3: If-None-Match, s3fs mode "create").
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.errors import DiskFull
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder, by path or fsspec URL. Names are relative to it, with forward slashes."""
+
+    url: str
+
+    @cached_property
+    def _filesystem(self) -> tuple[Any, str]:
+        filesystem, root = fsspec.core.url_to_fs(self.url)
+        return filesystem, root.rstrip("/")
+
+    @property
+    def filesystem(self) -> Any:
+        return self._filesystem[0]
+
+    @property
+    def local(self) -> Path | None:
+        """The folder on this machine's disk, or None for an object store."""
+        return Path(self._filesystem[1]) if isinstance(self.filesystem, LocalFileSystem) else None
+
+    def path(self, name: str) -> str:
+        """The name as the file system wants it."""
+        return f"{self._filesystem[1]}/{name}" if name else self._filesystem[1]
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Publish `data` under `name`; False, and nothing changed, where the name exists.
+
+        Raises DiskFull, and OSError for any other failure to write.
+        """
+        if self.local is not None:
+            return self._create_local(self.local / name, data)
+        try:
+            self.filesystem.pipe_file(self.path(name), data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Publish `data` under `name`, instead of what was there. Readers see the old bytes or the new."""
+        if self.local is None:
+            self.filesystem.pipe_file(self.path(name), data)
+            return
+        temporary = self._write_temporary(self.local / name, data)
+        temporary.replace(self.local / name)
+
+    def read(self, name: str) -> bytes:
+        """All bytes of `name`. Raises FileNotFoundError."""
+        data: bytes = self.filesystem.cat_file(self.path(name))
+        return data
+
+    def open(self, name: str) -> IO[bytes]:
+        """A seekable reader of `name`."""
+        file: IO[bytes] = self.filesystem.open(self.path(name), "rb")
+        return file
+
+    def exists(self, name: str) -> bool:
+        return bool(self.filesystem.exists(self.path(name)))
+
+    def list(self, folder: str) -> list[str]:
+        """Names of the files below `folder`, sorted; [] where there is no such folder."""
+        self.filesystem.invalidate_cache()
+        prefix = self._filesystem[1] + "/"
+        found = self.filesystem.find(self.path(folder))
+        return sorted(path.removeprefix(prefix) for path in found if not path.endswith(".tmp"))
+
+    def delete(self, name: str) -> None:
+        """Remove one object; nothing happens where there is none."""
+        if self.exists(name):
+            self.filesystem.rm_file(self.path(name))
+
+    def free_bytes(self) -> int | None:
+        """Free space of the disk, None for an object store."""
+        if self.local is None:
+            return None
+        folder = self.local
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+    def _create_local(self, path: Path, data: bytes) -> bool:
+        if path.exists():
+            return False
+        temporary = self._write_temporary(path, data)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        _sync_folder(path.parent)
+        return True
+
+    def _write_temporary(self, path: Path, data: bytes) -> Path:
+        temporary = path.parent / f"{path.name}.{uuid.uuid4().hex}.tmp"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull(f"no room for {len(data)} bytes at {path}: {error.strerror}") from error
+            raise
+        return temporary
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
