@@ -1,0 +1,44 @@
+# `make run`: the mock survey from plan to catalogue. `make test`: the tests. `make check`: what CI runs.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: run test check lint types imports tests soak bench clean
+
+$(BIN)/pipeline: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt setuptools wheel
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+run: $(BIN)/pipeline
+	@test -e $(DEMO)/sky/mock.json || $(BIN)/pipeline mock $(DEMO)/sky --seed 1
+	$(BIN)/pipeline run --survey decals --mirror $(DEMO)/sky --output $(DEMO)/catalogue
+	$(BIN)/pipeline query $(DEMO)/catalogue "SELECT dmagnet_label, count(*) AS galaxies, round(avg(dmagnet_confidence), 3) AS confidence FROM catalogue WHERE status IN ('ok', 'partial') GROUP BY ALL ORDER BY galaxies DESC"
+
+test: tests
+check: lint types imports tests
+
+lint: $(BIN)/pipeline
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(BIN)/pipeline
+	$(BIN)/mypy
+
+imports: $(BIN)/pipeline
+	$(BIN)/lint-imports
+
+tests: $(BIN)/pipeline
+	$(BIN)/pytest
+
+soak: $(BIN)/pipeline
+	$(BIN)/python -m tests.soak --histories 100000
+
+bench: $(BIN)/pipeline
+	$(BIN)/python -m tests.benchmarks.engine_vs_ray_data
+
+clean:
+	rm -rf $(DEMO) build *.egg-info
