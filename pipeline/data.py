@@ -83,6 +83,7 @@ class WorkUnit:
     stop: int
     chunks: tuple[int, ...]
     tiles: int = 1  # distinct tiles, for the estimates
+    attempt: int = 1  # number of the commit: a retry counts on
 
     @property
     def rows(self) -> int:
