@@ -1,1 +1,17 @@
 """The networks of the review, by name. `network.py` says what a network is; each has one file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from pipeline.models.dmagnet import DMAGNetConfig
+from pipeline.models.network import NetworkConfig
+
+NETWORKS: Mapping[str, NetworkConfig] = MappingProxyType(
+    {
+        "dmagnet_f": DMAGNetConfig(),
+        # The paper's 4.8 G read as multiply-adds: three stages (reference/networks.md sec. 3.3).
+        "dmagnet_m": DMAGNetConfig(dims=(96, 192, 288), depths=(3, 4, 6), stem_kernel=4),
+    }
+)

@@ -1,7 +1,7 @@
 """What a network is: a frozen config that builds a module, and a module that gives logits and attention.
 
-A new network is one file in this package and one line in `NETWORKS` (models/__init__.py) and in tests/test_models.py.
-Torch and the standard library are all that they need.
+A new network is one file in this package, one line in `NETWORKS` (models/__init__.py) and one in
+tests/test_models.py. Torch and the standard library are all that they need.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class NetworkConfig(Protocol):
     def classes(self) -> int: ...
     @property
     def size(self) -> int: ...  # pixels a side of the input image
+    @property
+    def scalars(self) -> tuple[str, ...]: ...  # names of NetworkResult.scalars, in the catalogue's order
 
     def build(self) -> nn.Module:
         """The network with untrained weights, drawn from torch's global generator."""

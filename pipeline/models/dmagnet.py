@@ -1,0 +1,278 @@
+"""DMAGNet: dynamic large kernels and multi-scale feed-forward layers, fused and pooled by attention.
+
+Ma, Qiu, Luo et al. 2025, MNRAS 541, 1928. The paper gives the modules, 9.4 M parameters and 4.8 GFLOPs, not
+the widths and depths: the defaults here are a layout that meets both numbers (reference/networks.md sec. 3.3:
+9,408,520 and 4.84 G at 3x256x256, two operations a multiply-add), not the authors' own. The modules follow
+
+* DLK: D-Net, Yang et al. 2024, arXiv:2403.10674, in two dimensions
+* MS-FFN: TransXNet, Lou et al. 2023, arXiv:2310.19380
+* AFF: Dai et al. 2021, arXiv:2009.14082, in place of every residual sum
+* attention pooling: CLIP, Radford et al. 2021, arXiv:2103.00020
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from pipeline.models.network import NetworkResult
+
+SCALES = (1, 3, 5, 7)  # kernels of MS-FFN
+
+
+@dataclass(frozen=True)
+class DMAGNetConfig:
+    """Widths and depths of one DMAGNet. Raises ValueError where they do not fit together."""
+
+    bands: int = 3
+    classes: int = 6
+    size: int = 256  # pixels a side
+    dims: tuple[int, ...] = (64, 128, 256, 512)  # channels of each stage
+    depths: tuple[int, ...] = (2, 4, 4, 1)  # DMA blocks of each stage
+    stem_kernel: int = 7
+    stem_stride: int = 4
+    hidden_ratio: int = 4  # hidden channels of MS-FFN a channel
+    fusion_reduction: int = 4  # channels a bottleneck channel of AFF
+    head_channels: int = 32  # of each head of the attention pooling
+
+    def __post_init__(self) -> None:
+        dims, depths = self.dims, self.depths
+        if not dims or len(dims) != len(depths) or min(depths) < 1:
+            raise ValueError(f"expected one depth of at least 1 for each of dims {dims}, got {depths}")
+        if self.size % self.reduction:
+            raise ValueError(f"expected a size that {self.reduction} divides, got {self.size}")
+        if dims[-1] % self.head_channels:
+            raise ValueError(f"expected a last width that {self.head_channels} divides, got {dims[-1]}")
+        if any(width * self.hidden_ratio % len(SCALES) for width in dims):
+            raise ValueError(f"expected dims whose hidden widths {len(SCALES)} divides, got {dims}")
+
+    @property
+    def reduction(self) -> int:
+        """Input pixels a side of one position of the last stage."""
+        return self.stem_stride << (len(self.dims) - 1)
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        return ("head_spread", *(f"dlk_large_frac_s{stage}" for stage, _ in enumerate(self.dims, start=1)))
+
+    def build(self) -> DMAGNet:
+        """The network with untrained weights, drawn from torch's global generator."""
+        return DMAGNet(self)
+
+
+class DMAGNet(nn.Module):
+    """Images (N, C, S, S) float32 in [0, 1] to logits, the pooling's attention map and its scalars.
+
+    `head_spread` is the mean over heads of the distance from a head's centroid to the map's, in image sides.
+    `dlk_large_frac_s1` and on: the large kernel's share in the last block of each stage, mean over pixels.
+    """
+
+    def __init__(self, config: DMAGNetConfig) -> None:
+        super().__init__()
+        widths = config.dims
+        self.scalars = config.scalars
+        self.stem = _reduce(config.bands, widths[0], config.stem_kernel, config.stem_stride)
+        self.stages = nn.ModuleList(Stage(config, number) for number in range(len(widths)))
+        self.norm = nn.BatchNorm2d(widths[-1])
+        positions = (config.size // config.reduction) ** 2
+        self.pool = AttentionPool(widths[-1], positions, widths[-1] // config.head_channels)
+        self.classifier = nn.Linear(widths[-1], config.classes)
+
+    def forward(self, images: Tensor) -> NetworkResult:
+        x = self.stem(images)  # (N, 64, S/4, S/4)
+        large_fractions = []
+        for stage in self.stages:  # (N, 128, S/8, S/8), (N, 256, S/16, S/16), (N, 512, S/32, S/32)
+            x, large_fraction = stage(x)
+            large_fractions.append(large_fraction)
+        features, attention, spread = self.pool(self.norm(x))  # (N, 512), (N, S/32, S/32), (N,)
+        scalars = dict(zip(self.scalars, [spread, *large_fractions], strict=True))
+        return NetworkResult(self.classifier(features), attention, scalars)
+
+
+class Stage(nn.Module):
+    """Half the side from the second stage on, then `depths[number]` blocks."""
+
+    def __init__(self, config: DMAGNetConfig, number: int) -> None:
+        super().__init__()
+        width = config.dims[number]
+        self.down = _reduce(config.dims[number - 1], width, 2, 2) if number else nn.Identity()
+        self.blocks = nn.ModuleList(
+            DMA(width, config.hidden_ratio, config.fusion_reduction) for _ in range(config.depths[number])
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) to (N, 2C, H/2, W/2), and the large kernel's share in the last block (N,)."""
+        x = self.down(x)
+        for block in self.blocks:
+            x, large_fraction = block(x)
+        return x, large_fraction
+
+
+class DMA(nn.Module):
+    """A dynamic large kernel, then a multi-scale feed-forward network, each fused with its input."""
+
+    def __init__(self, channels: int, hidden_ratio: int, fusion_reduction: int) -> None:
+        super().__init__()
+        self.kernel_norm = nn.BatchNorm2d(channels)
+        self.kernel = DynamicLargeKernel(channels)
+        self.kernel_fusion = AttentionalFusion(channels, fusion_reduction)
+        self.feed_forward_norm = nn.BatchNorm2d(channels)
+        self.feed_forward = MultiScaleFeedForward(channels, hidden_ratio)
+        self.feed_forward_fusion = AttentionalFusion(channels, fusion_reduction)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) to the same shape, and the large kernel's share (N,)."""
+        branch, large_fraction = self.kernel(self.kernel_norm(x))
+        x = self.kernel_fusion(branch, x)
+        return self.feed_forward_fusion(self.feed_forward(self.feed_forward_norm(x)), x), large_fraction
+
+
+class DynamicLargeKernel(nn.Module):
+    """DLK (D-Net): each pixel weighs a 5-pixel kernel against a 5 + 6 * 3 = 23-pixel one."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels, channels, 1)
+        self.small = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+        self.large = DilatedDepthwise(channels, kernel=7, dilation=3)
+        self.select = nn.Conv2d(2, 2, 7, padding=3)
+        self.leave = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) to the same shape, and the mean over pixels of the large kernel's share (N,)."""
+        x = F.gelu(self.enter(x))
+        small = self.small(x)
+        large = self.large(small)
+        # Mean and maximum over the 2C channels of both kernels, without the memory of their concatenation.
+        mean = (small.mean(1, keepdim=True) + large.mean(1, keepdim=True)) / 2
+        peak = torch.maximum(small.amax(1, keepdim=True), large.amax(1, keepdim=True))
+        weights = self.select(torch.cat([mean, peak], 1)).sigmoid()  # (N, 2, H, W)
+        weight_small, weight_large = weights.split(1, 1)
+        large_fraction = (weights[:, 1].float() / weights.float().sum(1)).mean((1, 2))
+        return self.leave(small * weight_small + large * weight_large + x), large_fraction
+
+
+class DilatedDepthwise(nn.Conv2d):
+    """A dilated depthwise convolution that keeps the side; on the CPU in eval mode by its polyphase form.
+
+    oneDNN's dilated depthwise kernel takes three to five times as long as the polyphase form
+    (reference/networks.md sec. 8), while cuDNN and training have no use for it.
+    """
+
+    def __init__(self, channels: int, kernel: int, dilation: int) -> None:
+        super().__init__(
+            channels, channels, kernel, padding=kernel // 2 * dilation, dilation=dilation, groups=channels
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or x.device.type != "cpu":
+            return super().forward(x)
+        return polyphase(x, self.weight, self.bias, self.dilation[0])
+
+
+def polyphase(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
+    """A dilated depthwise convolution (N, C, H, W) as plain ones on its d x d interleaved sub-grids. Exact.
+
+    Every tap of a dilated kernel falls on the sub-grid of the output pixel, so the sub-grids never mix.
+    """
+    count, channels, height, width = x.shape
+    rows, columns = -(-height // dilation), -(-width // dilation)
+    x = F.pad(x, (0, columns * dilation - width, 0, rows * dilation - height))
+    x = x.reshape(count, channels, rows, dilation, columns, dilation).permute(0, 3, 5, 1, 2, 4)
+    x = x.reshape(-1, channels, rows, columns)  # (N d d, C, H/d, W/d)
+    x = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=channels)
+    x = x.reshape(count, dilation, dilation, channels, rows, columns).permute(0, 3, 4, 1, 5, 2)
+    return x.reshape(count, channels, rows * dilation, columns * dilation)[..., :height, :width]
+
+
+class MultiScaleFeedForward(nn.Module):
+    """MS-FFN (TransXNet): the hidden channels in four groups, one depthwise kernel each, and an identity."""
+
+    def __init__(self, channels: int, hidden_ratio: int) -> None:
+        super().__init__()
+        hidden = channels * hidden_ratio
+        group = hidden // len(SCALES)
+        self.up = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.up_norm = nn.BatchNorm2d(hidden)
+        self.scales = nn.ModuleList(nn.Conv2d(group, group, k, padding=k // 2, groups=group) for k in SCALES)
+        self.mix_norm = nn.BatchNorm2d(hidden)
+        self.down = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.down_norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.up_norm(F.gelu(self.up(x)))  # (N, 4C, H, W)
+        groups = x.chunk(len(SCALES), 1)
+        x = torch.cat([scale(group) for scale, group in zip(self.scales, groups, strict=True)], 1) + x
+        return self.down_norm(self.down(self.mix_norm(F.gelu(x))))  # (N, C, H, W)
+
+
+class AttentionalFusion(nn.Module):
+    """AFF: 2 (w x + (1 - w) identity), w from local and global context; w = 1/2 is the plain residual sum.
+
+    The factor 2 is in the authors' code, not in their formula (reference/networks.md sec. 3.2).
+    """
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        self.local_context = _bottleneck(channels, channels // reduction)
+        self.global_context = _bottleneck(channels, channels // reduction)
+
+    def forward(self, x: Tensor, identity: Tensor) -> Tensor:
+        both = x + identity
+        pooled = both.mean((2, 3), keepdim=True)  # (N, C, 1, 1)
+        weight = (self.local_context(both) + self.global_context(pooled)).sigmoid()
+        return 2 * torch.lerp(identity, x, weight)
+
+
+class AttentionPool(nn.Module):
+    """CLIP's pooling: the mean token asks, every position and the mean itself answer."""
+
+    def __init__(self, channels: int, positions: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.position = nn.Parameter(torch.randn(positions + 1, channels) / channels**0.5)
+        self.query = nn.Linear(channels, channels)
+        self.key_value = nn.Linear(channels, 2 * channels)
+        self.leave = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, C, h, w) to features (N, C), the map (N, h, w) that sums to 1, and its heads' spread (N,)."""
+        count, channels, height, width = x.shape
+        tokens = x.flatten(2).transpose(1, 2)  # (N, hw, C)
+        tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + self.position  # (N, 1 + hw, C)
+        query = self.query(tokens[:, :1]).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, heads, 1, c)
+        pairs = self.key_value(tokens).unflatten(-1, (2, self.heads, -1))  # (N, 1 + hw, 2, heads, c)
+        key, value = pairs.permute(2, 0, 3, 1, 4)  # (N, heads, 1 + hw, c) each
+        scores = (query @ key.transpose(-1, -2) * key.shape[-1] ** -0.5).float()  # (N, heads, 1, 1 + hw)
+        weights = scores.softmax(-1)
+        features = self.leave((weights.to(value.dtype) @ value).reshape(count, channels))
+        attention = weights[:, :, 0, 1:].mean(1)  # (N, hw) without the mean token
+        attention = attention / attention.sum(1, keepdim=True).clamp_min(torch.finfo(attention.dtype).tiny)
+        heads = scores[:, :, 0, 1:].softmax(-1)  # (N, heads, hw) each head's own map
+        spread = (_centroid(heads, width) - _centroid(attention, width)[:, None]).norm(dim=-1).mean(1)
+        return features, attention.reshape(count, height, width), spread
+
+
+def _centroid(maps: Tensor, width: int) -> Tensor:
+    """Maps (..., hw) of sum 1 to their centroids (..., 2), x and y in image sides."""
+    pixels = torch.arange(maps.shape[-1], device=maps.device)
+    height = maps.shape[-1] // width
+    x = (pixels % width + 0.5) / width
+    y = (pixels // width + 0.5) / height
+    return torch.stack([(maps * x).sum(-1), (maps * y).sum(-1)], -1)
+
+
+def _reduce(before: int, after: int, kernel: int, stride: int) -> nn.Sequential:
+    """A strided convolution and its norm; padded only where its windows overlap."""
+    padding = kernel // 2 if kernel > stride else 0
+    return nn.Sequential(nn.Conv2d(before, after, kernel, stride, padding), nn.BatchNorm2d(after))
+
+
+def _bottleneck(channels: int, inner: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, inner, 1), nn.BatchNorm2d(inner), nn.ReLU(),
+        nn.Conv2d(inner, channels, 1), nn.BatchNorm2d(channels),
+    )  # fmt: skip
