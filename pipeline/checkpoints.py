@@ -1,0 +1,65 @@
+"""The checkpoints of a job: where their bytes come from, and whether they fit together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import fsspec
+
+from pipeline.data import ImageContract
+from pipeline.errors import CheckpointError
+from pipeline.job import Job, without_credentials
+
+if TYPE_CHECKING:
+    from pipeline.models.checkpoint import Checkpoint
+
+UNTRAINED = "untrained"
+
+
+def job_checkpoints(job: Job) -> dict[str, Checkpoint]:
+    """Column prefix -> checkpoint, for every network of the job. Raises CheckpointError."""
+    return {prefix: read(section.checkpoint) for prefix, section in job.networks.items()}
+
+
+def read(address: str) -> Checkpoint:
+    """The checkpoint at a path or URL; `untrained:NETWORK:SEED` draws random weights. Raises CheckpointError."""
+    from pipeline.models.checkpoint import read_checkpoint, untrained_checkpoint
+
+    if address.startswith(f"{UNTRAINED}:"):
+        _, network, seed = _split(address)
+        return untrained_checkpoint(network, seed)
+    name = without_credentials(address)
+    try:
+        with fsspec.open(address, "rb") as file:
+            data = file.read()
+    except (OSError, ValueError, ImportError) as error:
+        raise CheckpointError(f"cannot read checkpoint {name}: {type(error).__name__}: {error}") from error
+    return read_checkpoint(data, name)
+
+
+def common_image(checkpoints: dict[str, Checkpoint], bands: tuple[str, ...]) -> tuple[ImageContract, list[str]]:
+    """The one image contract of a job's networks, and warnings about what differs without harm.
+
+    Raises CheckpointError where channels or value range differ, or where the survey lacks a band.
+    """
+    from pipeline.models.checkpoint import contract_differences
+
+    (first_name, first), *others = checkpoints.items()
+    warnings = []
+    for name, checkpoint in others:
+        wrong, harmless = contract_differences(first.image, checkpoint.image)
+        if wrong:
+            raise CheckpointError(f"{name} and {first_name} cannot share one preprocessing: {'; '.join(wrong)}")
+        warnings += [f"{name} differs from {first_name}: {text}" for text in harmless]
+    if first.image.bands != bands:
+        raise CheckpointError(
+            f"{first_name} was made for the bands {'+'.join(first.image.bands)}, the job's survey gives {'+'.join(bands)}"
+        )
+    return first.image, warnings
+
+
+def _split(address: str) -> tuple[str, str, int]:
+    parts = address.split(":")
+    if len(parts) != 3 or not parts[2].isdigit():
+        raise CheckpointError(f"{address}: expected untrained:NETWORK:SEED, such as untrained:dmagnet_f:0")
+    return parts[0], parts[1], int(parts[2])

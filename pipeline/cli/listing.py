@@ -1,0 +1,84 @@
+"""The verbs that say what there is, and the mock sky: mock, jobs, surveys, networks, schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli import screen
+
+
+def mock(
+    path: Annotated[Path, typer.Argument(help="New folder for the tree.")],
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 1,
+) -> None:
+    """Write a miniature DECaLS tree of drawn galaxies, with the truth beside it."""
+    with screen.answers():
+        from pipeline.errors import JobError
+
+        try:
+            from pipeline.mock import write_mock
+        except ImportError as error:
+            raise JobError(f"{error}; install the extra: pip install 'galaxy-pipeline[mock]'") from None
+        summary = write_mock(path, seed)
+        screen.facts(f"mock sky in {path}", vars(summary) if hasattr(summary, "__dict__") else {"written": summary})
+
+
+def jobs() -> None:
+    """List the jobs that come with the package."""
+    with screen.answers():
+        from pipeline.job import job_names, read_tree
+
+        trees = [read_tree(name) for name in job_names()]
+        rows = [(tree["name"], tree["survey"]["kind"], ", ".join(tree["networks"])) for tree in trees]
+        screen.grid(("job", "survey", "networks"), rows)
+
+
+def surveys() -> None:
+    """List the kinds of survey and their settings."""
+    with screen.answers():
+        from pipeline.surveys.files import FilesConfig
+        from pipeline.surveys.legacy import LegacyConfig
+
+        rows = [
+            (
+                config.model_fields["kind"].default,
+                (config.__doc__ or "").splitlines()[0],
+                ", ".join(config.model_fields),
+            )
+            for config in (LegacyConfig, FilesConfig)
+        ]
+        screen.grid(("kind", "what it reads", "settings of `survey:`"), rows)
+
+
+def networks() -> None:
+    """List the networks, with their parameters and input."""
+    with screen.answers():
+        from pipeline.models import NETWORKS
+
+        rows = []
+        for name, config in NETWORKS.items():
+            parameters = sum(tensor.numel() for tensor in config.build().parameters())
+            paper = (type(config).__doc__ or "").splitlines()[0]
+            rows.append((name, parameters, f"{config.bands}x{config.size}x{config.size}", paper))
+        screen.grid(("network", "parameters", "input", "what it is"), rows)
+
+
+def schema(
+    name: Annotated[str, typer.Argument(help="job, catalogue or sources")] = "job",
+) -> None:
+    """Print a data contract: the JSON Schema of a job file, or the columns of the catalogue or of a source table."""
+    with screen.answers():
+        from importlib.resources import files
+
+        from pipeline.errors import JobError
+        from pipeline.job import job_schema
+
+        if name == "job":
+            screen.out.out(job_schema(), end="")
+        elif name in ("catalogue", "sources"):
+            screen.out.out((files("schemas") / f"{name}.yaml").read_text(), end="")
+        else:
+            raise JobError(f"no schema {name!r}: job, catalogue or sources")

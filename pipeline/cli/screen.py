@@ -1,0 +1,151 @@
+"""What a person sees: lines, tables and progress. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from pipeline.executors import watch
+    from pipeline.executors.runner import Reporter
+
+LOG_SECONDS = 10.0  # between two progress lines where there is no terminal
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def answers() -> Iterator[None]:
+    """Turn the package's errors into one message and an exit code."""
+    from pipeline.errors import PipelineError
+
+    try:
+        yield
+    except PipelineError as error:
+        from pipeline.executors.summary import error_code
+
+        err.print(Text.assemble(("error ", "bold red"), str(error)))
+        raise typer.Exit(int(error_code(error))) from None
+    except KeyboardInterrupt:
+        err.print("interrupted; the same command goes on where this run stopped")
+        raise typer.Exit(130) from None
+
+
+def note(message: str, style: str = "") -> None:
+    """One line for the reader, on stderr."""
+    err.print(Text(message, style=style))
+
+
+def facts(title: str, rows: Mapping[str, object]) -> None:
+    """Names and values, one a line, on stdout."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        show_header=False,
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, value in rows.items():
+        table.add_row(Text(name), Text(str(value)))
+    out.print(table)
+
+
+def grid(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+    """A table on stdout; numbers to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for index, name in enumerate(columns):
+        numbers = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        table.add_column(Text(name), justify="right" if numbers else "left")
+    for row in rows:
+        table.add_row(*(Text("" if value is None else str(value)) for value in row))
+    out.print(table)
+
+
+@contextmanager
+def reporter() -> Iterator[Reporter]:
+    """A progress bar on a terminal, a line every ten seconds elsewhere."""
+    from pipeline.executors.runner import Reporter
+
+    if not sys.stderr.isatty():
+        yield Reporter(on_progress=_Lines(), on_log=note)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[failures]}", style="yellow"),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=False) as bar:
+        yield Reporter(on_progress=_Bar(bar), on_log=lambda message: bar.console.print(Text(message)))
+
+
+class _Bar:
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("sources", total=None, rate="", failures="")
+
+    def __call__(self, progress: watch.Progress) -> None:
+        done = min(progress.sources, _done(progress))
+        rate = f"{progress.images_per_second:.1f} images/s"
+        self._bar.update(self._task, completed=done, total=progress.sources, rate=rate, failures=_failures(progress))
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, progress: watch.Progress) -> None:
+        now = time.monotonic()
+        if now - self._last < LOG_SECONDS:
+            return
+        self._last = now
+        left = progress.seconds_left
+        ending = "" if left is None else f", {duration(left)} left"
+        failures = _failures(progress)
+        note(
+            f"{_done(progress)}/{progress.sources} sources, {progress.units_committed}/{progress.units} units committed, "
+            f"{progress.images_per_second:.1f} images/s{ending}{', ' + failures if failures else ''}"
+        )
+
+
+def _done(progress: watch.Progress) -> int:
+    return max(progress.committed, progress.committed_before + progress.classified)
+
+
+def _failures(progress: watch.Progress) -> str:
+    fine = ("ok", "partial")
+    return ", ".join(f"{count} {status}" for status, count in sorted(progress.statuses.items()) if status not in fine)
+
+
+def duration(seconds: float) -> str:
+    """90 -> "1m30s", as `--max-time` reads it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def size(number: float) -> str:
+    """Bytes with a unit, powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"

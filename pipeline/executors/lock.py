@@ -1,0 +1,114 @@
+"""One writer an output. A lock is a numbered object, created once: the highest number holds the output.
+
+A lock whose holder is dead (same host, no such process) or silent for `STALE` seconds is taken over by creating
+the next number, which only one taker can. A holder that was taken over notices at its next heartbeat.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pipeline.errors import OutputLocked
+from pipeline.storage import Storage
+
+HEARTBEAT = 20.0  # s
+STALE = 120.0  # s: six heartbeats missed
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds an output."""
+
+    run_id: str
+    host: str
+    pid: int
+    process_start: str  # tells a reused process id from the old process
+    since: float  # unix s
+
+    def alive(self, last_sign: float) -> bool:
+        """Whether the holder may still write: by its process on this host, by its last sign elsewhere."""
+        if self.host == socket.gethostname() and self.process_start:
+            return _process_start(self.pid) == self.process_start
+        return time.time() - last_sign < STALE
+
+
+class OutputLock:
+    """Held from `with` to its end. Raises OutputLocked, naming the holder."""
+
+    def __init__(self, storage: Storage, run_id: str) -> None:
+        self._storage = storage
+        self._holder = Holder(run_id, socket.gethostname(), os.getpid(), _process_start(os.getpid()), time.time())
+        self._number = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="output-lock", daemon=True)
+        self.lost = threading.Event()  # another run took the output over
+
+    def __enter__(self) -> OutputLock:
+        number, holder, last_sign = newest(self._storage)
+        if holder is not None and holder.alive(last_sign):
+            raise OutputLocked(_refusal(self._storage.url, holder, last_sign))
+        self._number = number + 1
+        if not self._storage.create(_name(self._number, "json"), json.dumps(vars(self._holder)).encode()):
+            raise OutputLocked(f"{self._storage.url}: another run took this output at the same moment")
+        for old in self._storage.list("lock"):
+            if int(Path(old).stem) < self._number:
+                self._storage.delete(old)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if not self.lost.is_set():
+            self._storage.create(_name(self._number, "released"), b"")
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT):
+            if newest(self._storage)[0] != self._number:
+                self.lost.set()
+                return
+            self._storage.replace(_name(self._number, "alive"), str(time.time()).encode())
+
+
+def newest(storage: Storage) -> tuple[int, Holder | None, float]:
+    """Number of the newest lock (0 where there is none), its holder unless released, and its last sign (unix s)."""
+    names = storage.list("lock")
+    numbers = sorted(int(Path(name).stem) for name in names if name.endswith(".json"))
+    if not numbers:
+        return 0, None, 0.0
+    number = numbers[-1]
+    if _name(number, "released") in names:
+        return number, None, 0.0
+    facts: dict[str, Any] = json.loads(storage.read(_name(number, "json")))
+    holder = Holder(**facts)
+    alive = _name(number, "alive")
+    return number, holder, float(storage.read(alive)) if alive in names else holder.since
+
+
+def _name(number: int, kind: str) -> str:
+    return f"lock/{number:06d}.{kind}"
+
+
+def _refusal(url: str, holder: Holder, last_sign: float) -> str:
+    silent = time.time() - last_sign
+    where = f"process {holder.pid} on {holder.host}"
+    hint = "" if holder.host == socket.gethostname() else f"; it may be taken over after {STALE:.0f} s of silence"
+    return f"{url} is being written by run {holder.run_id} ({where}, last sign {silent:.0f} s ago){hint}"
+
+
+def _process_start(pid: int) -> str:
+    """When the process started, in clock ticks since boot (proc(5), field 22), "" where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""

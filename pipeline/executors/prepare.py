@@ -1,0 +1,192 @@
+"""From a job to what a run needs: its checkpoints, its plan, and the proof that the output belongs to them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from pipeline.archives.tables import read_table
+from pipeline.catalogue.contract import NetworkColumns, unit_schema
+from pipeline.checkpoints import common_image, job_checkpoints
+from pipeline.errors import ArchiveUnreachable, JobError
+from pipeline.executors.watch import OnLog
+from pipeline.job import Job, without_credentials
+from pipeline.planner import Plan, UnitSize, keep_tiles, open_plan, plan
+from pipeline.sources import source_batches
+from pipeline.stages import Work, open_survey
+from pipeline.storage import Storage
+from pipeline.surveys.files import FilesConfig
+from pipeline.surveys.legacy import LegacyConfig
+from pipeline.sweeps import sweep_batches
+
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before its first unit."""
+
+    work: Work
+    plan: Plan
+
+
+def prepare(job: Job, output: str, run_id: str, log: OnLog) -> Prepared:
+    """Read the checkpoints, plan or open the plan, and claim the output for this job.
+
+    Raises JobError, CheckpointError, InvalidSources, ArchiveUnreachable.
+    """
+    from pipeline.attention import ATTENTION_COLUMNS
+
+    storage = Storage(output)
+    checkpoints = job_checkpoints(job)
+    image, warnings = common_image(checkpoints, job.survey.bands)
+    networks = tuple(
+        NetworkColumns(
+            prefix=prefix,
+            classes=checkpoint.classes,
+            attention=(*ATTENTION_COLUMNS, *checkpoint.config.scalars),
+            checkpoint=checkpoint.sha256,
+            untrained=checkpoint.untrained,
+        )
+        for prefix, checkpoint in checkpoints.items()
+    )
+    for warning in warnings:
+        log(f"warning: {warning}")
+    digest = job.digest({network.prefix: network.checkpoint for network in networks})
+    _claim(storage, job, digest)
+    work = Work(job=job, output=output, run_id=run_id, digest=digest, image=image, networks=networks)
+    return Prepared(work, _plan(work, storage, log))
+
+
+def tile_table(job: Job) -> pa.Table | None:
+    """The survey's own table of tiles, every region of the job in one; None for surveys without tiles.
+
+    Raises JobError where the job names no mirror, ArchiveUnreachable where it does not answer.
+    """
+    if isinstance(job.survey, FilesConfig):
+        return None
+    root = _mirror(job)
+    tables = []
+    for region, path in job.survey.tables.items():
+        try:
+            table = read_table(root, path, job.survey.table_columns)
+        except FileNotFoundError as error:
+            message = f"no {path} below {without_credentials(root)}: is this the root of a {job.survey.release} tree?"
+            raise ArchiveUnreachable(message) from error
+        tables.append(table.append_column("region", pa.array([region] * table.num_rows, pa.string())))
+    return pa.concat_tables(tables)
+
+
+def _plan(work: Work, storage: Storage, log: OnLog) -> Plan:
+    job = work.job
+    stamp = _fingerprint(job)
+    found = open_plan(storage)
+    if found is not None:
+        if found.summary.fingerprint != stamp:
+            raise JobError(f"{storage.url} was planned from sources that have changed since: use another --output")
+        return found
+    log("planning")
+    tiles = tile_table(job)
+    survey = open_survey(job, tiles)
+    if tiles is not None:
+        keep_tiles(storage, tiles)
+    made = plan(
+        _checked(work, _batches(job)),
+        survey,
+        storage,
+        size=UnitSize(sources=job.units.sources, chunk=job.units.chunk),
+        skip_invalid=job.sources.skip_invalid,
+        fingerprint=stamp,
+    )
+    log(f"planned {made.summary.sources} sources in {made.summary.units} units of {made.summary.tiles} tiles")
+    return made
+
+
+def _batches(job: Job) -> Iterator[pa.RecordBatch]:
+    sources = job.sources
+    if sources.table is not None:
+        return source_batches(
+            sources.table,
+            sources.columns,
+            pass_through=sources.pass_through,
+            region=sources.region,
+            limit=sources.limit,
+        )
+    if not isinstance(job.survey, LegacyConfig):
+        raise JobError("the job needs sources.table (--sources TABLE)")
+    return sweep_batches(
+        _mirror(job),
+        job.survey,
+        sources.selection,
+        pass_through=sources.pass_through,
+        region=sources.region,
+        limit=sources.limit,
+    )
+
+
+def _checked(work: Work, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches, once it is sure that the catalogue has room for their columns. Raises JobError."""
+    first = next(batches, None)
+    if first is None:
+        return
+    own = {"object_id", "ra", "dec", "radius", "path"}
+    passing = pa.schema([field for field in first.schema if field.name not in own])
+    unit_schema(work.networks, first.schema.field("object_id").type, passing)
+    yield first
+    yield from batches
+
+
+def _mirror(job: Job) -> str:
+    if job.mirror is None:
+        raise JobError(f"the job {job.name} reads a survey tree: say where it is with --mirror ROOT")
+    return job.mirror
+
+
+def _claim(storage: Storage, job: Job, digest: str) -> None:
+    """Write run.json once; refuse an output that another job has claimed, naming what differs."""
+    facts = {"digest": digest, "job": job.public()}
+    if storage.create(RUN, (json.dumps(facts, indent=2) + "\n").encode()):
+        return
+    stored = json.loads(storage.read(RUN))
+    if stored["digest"] == digest:
+        return
+    differences = list(_differences(stored["job"], facts["job"]))
+    what = "; ".join(differences[:5]) or "its checkpoints have changed"
+    raise JobError(f"{storage.url} holds the output of another job ({what}): use another --output")
+
+
+def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            if path or key not in ("engine", "mirror", "name"):
+                yield from _differences(before.get(key), now.get(key), f"{path}.{key}" if path else key)
+    elif before != now:
+        yield f"{path} was {before!r}, is {now!r}"
+
+
+def _fingerprint(job: Job) -> str:
+    """Hash of where the sources come from, so that a plan of other sources is not taken for this one."""
+    facts: list[Any] = [
+        job.sources.model_dump(mode="json"),
+        job.survey.model_dump(mode="json"),
+        job.units.model_dump(),
+    ]
+    if job.sources.table is not None:
+        facts.append(_stamp(job.sources.table))
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _stamp(url: str) -> list[Any]:
+    """What changes when the table does: size and modification time, or ETag, as far as the place tells."""
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+        info = filesystem.info(path)
+    except (OSError, ValueError, ImportError) as error:
+        raise JobError(f"cannot read the source table {without_credentials(url)}: {error}") from error
+    return [info.get(key) for key in ("size", "mtime", "ETag", "LastModified")]

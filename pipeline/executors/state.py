@@ -1,0 +1,86 @@
+"""How far a run is and whether its files are sound, from its output alone."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+
+from pipeline.catalogue.commits import latest_manifests
+from pipeline.catalogue.verify import VerifyReport, verify
+from pipeline.errors import CatalogueError
+from pipeline.executors import lock
+from pipeline.executors.summary import RunSummary, read_summary
+from pipeline.planner import open_plan
+from pipeline.storage import Storage
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run is."""
+
+    sources: int
+    committed: int  # sources
+    units: int
+    units_committed: int
+    statuses: dict[str, int]
+    invalid: int
+    writer: str | None  # who writes now
+    last_run: RunSummary | None
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    def lines(self) -> dict[str, object]:
+        """For a reader."""
+        share = self.committed / self.sources if self.sources else 1.0
+        shown: dict[str, object] = {
+            "sources": f"{self.committed} of {self.sources} committed ({share:.1%})",
+            "units": f"{self.units_committed} of {self.units}",
+            "by status": ", ".join(f"{count} {status}" for status, count in self.statuses.items()) or "none yet",
+            "written by": self.writer or "nobody now",
+        }
+        if self.invalid:
+            shown["invalid"] = f"{self.invalid} source rows, in unplaced.parquet"
+        if self.last_run is not None:
+            ending = self.last_run.reason or "all committed"
+            shown["last run"] = f"{self.last_run.run_id}, exit code {self.last_run.exit_code}: {ending}"
+            shown["catalogue"] = self.last_run.snapshot or "not published"
+        return shown
+
+
+def run_state(storage: Storage) -> RunState:
+    """The state of the run that writes to `storage`. Raises CatalogueError where there is no plan."""
+    plan = open_plan(storage)
+    if plan is None:
+        raise CatalogueError(f"{storage.url} holds no plan: no run has started here")
+    manifests = latest_manifests(storage)
+    statuses: Counter[str] = Counter()
+    for manifest in manifests.values():
+        statuses.update(manifest.statuses)
+    return RunState(
+        sources=plan.summary.sources,
+        committed=sum(manifest.rows for manifest in manifests.values()),
+        units=plan.summary.units,
+        units_committed=len(manifests),
+        statuses=dict(sorted(statuses.items())),
+        invalid=sum(plan.summary.invalid.values()),
+        writer=_writer(storage),
+        last_run=read_summary(storage),
+    )
+
+
+def check(storage: Storage) -> VerifyReport:
+    """Every committed file against its manifest, the plan and the snapshot. Raises CatalogueError."""
+    plan = open_plan(storage)
+    if plan is None:
+        raise CatalogueError(f"{storage.url} holds no plan: no run has started here")
+    return verify(storage, (unit.unit_id for unit in plan.units()))
+
+
+def _writer(storage: Storage) -> str | None:
+    _, holder, last_sign = lock.newest(storage)
+    if holder is None or not holder.alive(last_sign):
+        return None
+    silent = time.time() - last_sign
+    return f"run {holder.run_id}, process {holder.pid} on {holder.host}, last sign {silent:.0f} s ago"

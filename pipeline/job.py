@@ -1,0 +1,230 @@
+"""A job: everything that decides what a run computes and how, in one frozen object read from one YAML file.
+
+Precedence: the job file, then PIPELINE_JOB__SECTION__KEY environment variables, then `--set section.key=value`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import JobError
+from pipeline.sources import Columns, Region, Selection
+from pipeline.surveys.files import FilesConfig
+from pipeline.surveys.legacy import LegacyConfig
+
+ENVIRONMENT_PREFIX = "PIPELINE_JOB__"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourcesSection(_Section):
+    """Which galaxies, and what of their table goes through to the catalogue."""
+
+    table: str | None = None  # a table of the user's; None: the survey tree's own sweep tables
+    columns: Columns = Columns()
+    pass_through: tuple[str, ...] | None = None  # None: the survey's own default, all other columns of a table
+    selection: Selection = Selection()  # for sweep tables only
+    region: Region | None = None
+    limit: Annotated[int, Field(gt=0)] | None = None  # sources
+    skip_invalid: bool = False  # wrong rows become `invalid` instead of stopping the run
+
+
+class NetworkSection(_Section):
+    """One network of the job; its key in `networks` is the prefix of its columns."""
+
+    checkpoint: str  # path or URL of a safetensors file, or `untrained:NETWORK:SEED`
+    batch: Annotated[int, Field(gt=0)] | None = None  # images; None: chosen for the device
+
+
+class UnitsSection(_Section):
+    """The size of what is loaded, committed and retried together."""
+
+    sources: Annotated[int, Field(gt=0)] = 4096
+    chunk: Annotated[int, Field(gt=0)] = 256  # sources a load task: 50 MB of 3x256x256 images
+
+
+class EngineSection(_Section):
+    """Where and how fast. Nothing here changes what is computed."""
+
+    executor: Literal["ray", "local"] = "ray"
+    address: str | None = None  # of a running Ray cluster; None: a Ray of our own on this machine
+    actors: Annotated[int, Field(gt=0)] | None = None  # None: one a GPU, or one where there is none
+    gpus_per_actor: Annotated[float, Field(ge=0)] | None = None  # None: 1 where there are GPUs, else 0
+    cpus_per_actor: Annotated[float, Field(gt=0)] | None = None  # None: what the loads leave
+    loads: Annotated[int, Field(gt=0)] | None = None  # load tasks at once; None: one a CPU
+    store_fraction: Annotated[float, Field(gt=0, le=0.8)] = 0.33  # of the object store that images may fill
+    unit_deadline: Annotated[float, Field(gt=0)] = 3600.0  # s, then the unit is tried again
+    unit_attempts: Annotated[int, Field(gt=0)] = 3  # then it is quarantined
+    failure_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5  # of the sources, then the run stops
+    grace: Annotated[float, Field(ge=0)] = 120.0  # s that open units get to finish when the run is stopped
+
+
+class Job(_Section):
+    """What to run. `run` adds where the survey is (`mirror`) and where the catalogue goes."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    survey: Annotated[LegacyConfig | FilesConfig, Field(discriminator="kind")]
+    mirror: str | None = None  # root of the survey's tree, or of relative paths: folder or fsspec URL
+    sources: SourcesSection = SourcesSection()
+    networks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], NetworkSection] = Field(min_length=1)
+    units: UnitsSection = UnitsSection()
+    engine: EngineSection = EngineSection()
+
+    @model_validator(mode="after")
+    def _sources_exist(self) -> Job:
+        if self.sources.table is None and isinstance(self.survey, FilesConfig):
+            raise ValueError("the job classifies files: it needs sources.table (--sources TABLE)")
+        return self
+
+    def digest(self, checkpoints: Mapping[str, str]) -> str:
+        """Hash of what decides the results: the job without its engine and mirror, and the checkpoints' sha256."""
+        decisive = self.model_dump(mode="json", exclude={"engine", "mirror", "name"})
+        decisive["networks"] = dict(sorted(checkpoints.items()))
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+    def public(self) -> dict[str, Any]:
+        """The job as it may be written to disk: without credentials in its URLs."""
+        return _without_credentials(self.model_dump(mode="json"))
+
+
+def job_names() -> list[str]:
+    """The jobs that come with the package."""
+    return sorted(file.name.removesuffix(".yaml") for file in files("jobs").iterdir() if file.name.endswith(".yaml"))
+
+
+def load_job(
+    name_or_path: str,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> Job:
+    """The job `name_or_path`: a name of `job_names()` or a YAML file.
+
+    `overrides` are "section.key=value" with YAML values; `values` are dotted keys that win over everything.
+    Raises JobError, naming the key and the nearest valid one.
+    """
+    tree = read_tree(name_or_path)
+    for variable, text in sorted((os.environ if environment is None else environment).items()):
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+            _set(tree, key, _yaml_value(text, variable))
+    return job_from(override(tree, overrides, values or {}), name_or_path)
+
+
+def override(tree: Mapping[str, Any], overrides: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a job's tree with `overrides` ("section.key=value") and then `values` (dotted keys) set."""
+    changed = dict(tree)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise JobError(f"--set {text}: expected section.key=value")
+        _set(changed, key.strip(), _yaml_value(value, f"--set {key}"))
+    for key, value in values.items():
+        _set(changed, key, value)
+    return changed
+
+
+def job_from(tree: Mapping[str, Any], origin: str) -> Job:
+    """A job from a tree of plain values. Raises JobError with every fault, one a line."""
+    try:
+        return Job.model_validate(tree)
+    except ValidationError as error:
+        faults = "\n  ".join(_explain(dict(fault)) for fault in error.errors(include_url=False))
+        raise JobError(f"{origin}:\n  {faults}") from None
+
+
+def job_schema() -> str:
+    """The JSON Schema of a job file, as stored in schemas/job.schema.json."""
+    return json.dumps(Job.model_json_schema(), indent=2, sort_keys=True) + "\n"
+
+
+def without_credentials(url: str) -> str:
+    """The URL without user, password, query and fragment; a plain path as it is."""
+    parts = urlsplit(url)
+    if not parts.scheme or not parts.netloc:
+        return url
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def read_tree(name_or_path: str) -> dict[str, Any]:
+    if name_or_path in job_names():
+        text = (files("jobs") / f"{name_or_path}.yaml").read_text()
+    elif Path(name_or_path).is_file():
+        text = Path(name_or_path).read_text()
+    else:
+        near = difflib.get_close_matches(name_or_path, job_names(), 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise JobError(f"no job {name_or_path!r}: neither a file nor one of {', '.join(job_names())}{hint}")
+    tree = _yaml_value(text, name_or_path)
+    if not isinstance(tree, dict):
+        raise JobError(f"{name_or_path}: expected a mapping of keys, got {type(tree).__name__}")
+    return tree
+
+
+def _yaml_value(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise JobError(f"{origin}: not YAML: {' '.join(str(error).split())}") from None
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        below = tree.get(section)
+        below = dict(below) if isinstance(below, Mapping) else {}
+        tree[section] = below
+        tree = below
+    tree[last] = value
+
+
+def _explain(fault: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in fault["loc"]) or "job"
+    if fault["type"] != "extra_forbidden":
+        given = "" if isinstance(fault["input"], dict) else f", got {fault['input']!r}"
+        return f"{where}: {fault['msg']}{given}"
+    *above, key = (str(part) for part in fault["loc"])
+    valid = _valid_keys(above)
+    near = difflib.get_close_matches(key, valid, 1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(sorted(valid))}"
+    return f"{where}: unknown key; {hint}"
+
+
+def _valid_keys(path: Sequence[str]) -> list[str]:
+    """The keys of the section at `path`; parts that are no key (a union's tag, a network's name) are stepped over."""
+    schema = Job.model_json_schema()
+    here: dict[str, Any] = schema
+    for part in path:
+        here = _section(schema, here, part)
+    return list(here.get("properties", {}))
+
+
+def _section(schema: dict[str, Any], here: dict[str, Any], part: str) -> dict[str, Any]:
+    below = here.get("properties", {}).get(part)
+    if below is None:
+        below = here.get("discriminator", {}).get("mapping", {}).get(part) or here.get("additionalProperties") or here
+        below = {"$ref": below} if isinstance(below, str) else below
+    if isinstance(below, dict) and "anyOf" in below:
+        below = next((option for option in below["anyOf"] if "$ref" in option), below)
+    if isinstance(below, dict) and "$ref" in below:
+        return dict(schema["$defs"][below["$ref"].rpartition("/")[2]])
+    return below if isinstance(below, dict) else here
+
+
+def _without_credentials(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_credentials(below) for key, below in value.items()}
+    return without_credentials(value) if isinstance(value, str) else value

@@ -1,0 +1,229 @@
+"""The three stages of a work unit, as plain functions: they know nothing of Ray and run anywhere.
+
+    WorkUnit --load--> Chunk --predict--> Predictions --commit--> Manifest
+    (CPU, archive)     (GPU)              (CPU, storage)
+
+`load` never imports torch: its workers stay small.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.archives.opener import Opener
+from pipeline.catalogue.commits import UnitFacts, commit_unit, committed_table
+from pipeline.catalogue.contract import NetworkColumns
+from pipeline.catalogue.rows import Provenance, quarantined_table, replace_rows, unit_table
+from pipeline.checkpoints import job_checkpoints
+from pipeline.data import (
+    CLASSIFIED,
+    TRANSIENT,
+    Chunk,
+    ImageContract,
+    NetworkOutput,
+    Predictions,
+    RowFlag,
+    Source,
+    Status,
+    WorkUnit,
+)
+from pipeline.errors import CatalogueError, CheckpointError, SourceError
+from pipeline.job import Job
+from pipeline.planner import Plan, open_plan
+from pipeline.preprocess import contract_image, field_of_view, frame_width, judge
+from pipeline.storage import Storage
+from pipeline.surveys import Survey
+from pipeline.surveys.files import FilesConfig, FilesSurvey
+from pipeline.surveys.legacy import LegacySurvey
+
+if TYPE_CHECKING:
+    from pipeline.catalogue.commits import Manifest
+    from pipeline.inference import Predictor
+
+MASKED_LIMIT = 0.1  # of the cutout, from which the row is flagged
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every stage needs to know of the run. Small and picklable: it travels to each worker by value."""
+
+    job: Job
+    output: str
+    run_id: str
+    digest: str
+    image: ImageContract
+    networks: tuple[NetworkColumns, ...]
+
+    @property
+    def storage(self) -> Storage:
+        return Storage(self.output)
+
+    @property
+    def provenance(self) -> Provenance:
+        survey = self.job.survey
+        release = "" if isinstance(survey, FilesConfig) else survey.release
+        return Provenance(survey=survey.kind, release=release, run_id=self.run_id, networks=self.networks)
+
+
+def load(work: Work, unit: WorkUnit, chunk: int) -> Chunk:
+    """Fetch, cut and draw every source of one chunk. What fails for one source becomes its status."""
+    started = time.perf_counter()
+    plan, survey = _opened(work)
+    rows = pending_rows(work, unit, plan.rows(unit, chunk))
+    with Opener(work.job.mirror) as opener:
+        drawn = [_draw(work.image, survey, opener, source) for source in _sources(rows)]
+        bytes_read = opener.bytes_read
+    images = [row.image for row in drawn if row.image is not None]
+    size = work.image.size
+    return Chunk(
+        status=np.array([row.status.value for row in drawn], dtype=np.str_),
+        reason=np.array([row.reason for row in drawn], dtype=object),
+        flags=np.array([int(row.flags) for row in drawn], dtype=np.int32),
+        fov_arcsec=np.array([row.fov_arcsec for row in drawn], dtype=np.float32),
+        pixel_scale=np.array([row.pixel_scale for row in drawn], dtype=np.float32),
+        masked_fraction=np.array([row.masked_fraction for row in drawn], dtype=np.float32),
+        images=np.stack(images) if images else np.empty((0, len(work.image.planes), size, size), np.uint8),
+        bytes_read=bytes_read,
+        load_seconds=time.perf_counter() - started,
+    )
+
+
+def predict(networks: Callable[[NDArray[np.uint8]], dict[str, NetworkOutput]], chunk: Chunk) -> Predictions:
+    """Run every network of the job over the images of a chunk."""
+    started = time.perf_counter()
+    outputs = networks(chunk.images)
+    return Predictions(
+        status=chunk.status,
+        reason=chunk.reason,
+        flags=chunk.flags,
+        fov_arcsec=chunk.fov_arcsec,
+        pixel_scale=chunk.pixel_scale,
+        masked_fraction=chunk.masked_fraction,
+        with_image=chunk.with_image,
+        networks=outputs,
+        bytes_read=chunk.bytes_read,
+        load_seconds=chunk.load_seconds,
+        predict_seconds=time.perf_counter() - started,
+    )
+
+
+def commit(work: Work, unit: WorkUnit, parts: Sequence[Predictions]) -> Manifest:
+    """Publish the rows of a unit: one Parquet file, then its manifest. A second call changes nothing."""
+    plan, _ = _opened(work)
+    rows = plan.rows(unit)
+    table = unit_table(pending_rows(work, unit, rows), parts, work.provenance)
+    if unit.attempt > 1:
+        table = replace_rows(committed_table(work.storage, unit.unit_id, unit.attempt - 1), table)
+    facts = UnitFacts(
+        run_id=work.run_id,
+        job_digest=work.digest,
+        bytes_read=sum(part.bytes_read for part in parts),
+        load_seconds=sum(part.load_seconds for part in parts),
+        predict_seconds=sum(part.predict_seconds for part in parts),
+    )
+    return commit_unit(work.storage, unit, table, facts, work.networks)
+
+
+def quarantine(work: Work, unit: WorkUnit, reason: str) -> Manifest:
+    """Publish the rows of a unit that failed too often, with the status quarantined."""
+    plan, _ = _opened(work)
+    rows = pending_rows(work, unit, plan.rows(unit))
+    table = quarantined_table(rows, reason, work.provenance)
+    if unit.attempt > 1:
+        table = replace_rows(committed_table(work.storage, unit.unit_id, unit.attempt - 1), table)
+    facts = UnitFacts(run_id=work.run_id, job_digest=work.digest, bytes_read=0, load_seconds=0.0, predict_seconds=0.0)
+    return commit_unit(work.storage, unit, table, facts, work.networks)
+
+
+def pending_rows(work: Work, unit: WorkUnit, rows: pa.Table) -> pa.Table:
+    """The rows that this attempt computes: all in the first, those that failed transiently in later ones."""
+    if unit.attempt == 1:
+        return rows
+    before = committed_table(work.storage, unit.unit_id, unit.attempt - 1, columns=("object_id", "status"))
+    transient = pa.array([status.value for status in TRANSIENT])
+    failed = before.filter(pa.compute.is_in(before["status"].cast(pa.string()), value_set=transient))
+    return rows.filter(pa.compute.is_in(rows["object_id"], value_set=failed["object_id"].combine_chunks()))
+
+
+def predictor(work: Work) -> Predictor:
+    """The networks of the job with their weights, on this process's device.
+
+    Raises CheckpointError where a checkpoint is not the one that the run started with.
+    """
+    from pipeline.inference import Predictor
+
+    checkpoints = job_checkpoints(work.job)
+    for columns in work.networks:
+        found = checkpoints[columns.prefix].sha256
+        if found != columns.checkpoint:
+            raise CheckpointError(
+                f"{work.job.networks[columns.prefix].checkpoint}: sha256 {found[:16]} is not the "
+                f"{columns.checkpoint[:16]} that the run started with"
+            )
+    batches = [section.batch for section in work.job.networks.values() if section.batch]
+    return Predictor(checkpoints, batch=min(batches, default=None))
+
+
+def open_survey(job: Job, tiles: pa.Table | None) -> Survey:
+    """The survey of the job; `tiles` is the plan's copy of its tile table, None for surveys without one."""
+    if isinstance(job.survey, FilesConfig):
+        return FilesSurvey(job.survey)
+    if tiles is None:
+        raise CatalogueError("the plan has no tile table")
+    return LegacySurvey(job.survey, tiles)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    status: Status
+    reason: str = ""
+    flags: RowFlag = RowFlag(0)
+    fov_arcsec: float = float("nan")
+    pixel_scale: float = float("nan")
+    masked_fraction: float = 0.0
+    image: NDArray[np.uint8] | None = None
+
+
+def _draw(contract: ImageContract, survey: Survey, opener: Opener, source: Source) -> _Drawn:
+    width, limited = field_of_view(contract.fov, source.radius)
+    try:
+        cutout = survey.cut(opener, source, width)
+    except SourceError as error:
+        return _Drawn(error.status, str(error))
+    status, flags, reason = judge(cutout, contract, width)
+    flags |= cutout.flags
+    if limited:
+        flags |= RowFlag.FOV_LIMITED
+    if cutout.masked_fraction > MASKED_LIMIT:
+        flags |= RowFlag.MASKED
+    fov = frame_width(cutout) if width is None else width
+    drawn = _Drawn(status, reason, flags, fov, cutout.grid.pixel_scale, cutout.masked_fraction)
+    if status not in CLASSIFIED:
+        return drawn
+    return replace(drawn, image=contract_image(cutout, contract, width))
+
+
+def _sources(rows: pa.Table) -> list[Source]:
+    columns: list[list[Any]] = [rows[name].to_pylist() for name in ("object_id", "ra", "dec", "tile", "radius")]
+    return [Source(*values) for values in zip(*columns, strict=True)]
+
+
+@lru_cache(maxsize=4)
+def _open(job: str, output: str) -> tuple[Plan, Survey]:
+    plan = open_plan(Storage(output))
+    if plan is None:
+        raise CatalogueError(f"{output} holds no plan")
+    return plan, open_survey(Job.model_validate_json(job), plan.tile_table())
+
+
+def _opened(work: Work) -> tuple[Plan, Survey]:
+    """The plan and the survey, opened once a process."""
+    return _open(work.job.model_dump_json(), work.output)
