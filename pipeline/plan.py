@@ -1,0 +1,152 @@
+"""The plan of a run, as it lies in storage: every source in work-unit order, and what the units are.
+
+    plan/part-00000.parquet ...  the sources, one row group a unit: object_id, ra [deg], dec [deg], radius [arcsec],
+                                 tile, then the columns that pass through
+    plan/units.parquet           one row a WorkUnit
+    plan/tiles.parquet           the survey's own table of tiles, where it has one
+    plan/plan.json               PlanSummary; written last, so a plan that has it is whole
+    unplaced.parquet             rows that are no sources (see planner.py)
+
+Reading needs the storage URL alone: a worker in another process opens the same plan. `planner.py` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.data import WorkUnit
+from pipeline.errors import CatalogueError
+from pipeline.storage import Storage
+
+FOLDER = "plan"
+SUMMARY = f"{FOLDER}/plan.json"
+UNITS = f"{FOLDER}/units.parquet"
+TILES = f"{FOLDER}/tiles.parquet"
+UNPLACED = "unplaced.parquet"
+
+UNIT_SCHEMA = pa.schema(
+    [
+        pa.field("unit_id", pa.string(), nullable=False),
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("stop", pa.int64(), nullable=False),
+        pa.field("chunks", pa.list_(pa.int32()), nullable=False),
+        pa.field("tiles", pa.int32(), nullable=False),
+    ]
+)
+
+
+def part_name(number: int) -> str:
+    """The name of plan file `number`, from 0."""
+    return f"{FOLDER}/part-{number:05d}.parquet"
+
+
+class UnitSize(BaseModel):
+    """How much is committed together, and how much is loaded together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: int = Field(default=4096, ge=1, description="most sources of a work unit")
+    chunk: int = Field(default=512, ge=1, description="most sources of one load task")
+
+
+class PlanSummary(BaseModel):
+    """What was planned, by counting."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fingerprint: str  # of the sources and the job, as the caller gave it
+    size: UnitSize
+    id_type: Literal["int64", "string"]
+    sources: int  # rows of the plan
+    outside: int  # of those, rows outside the survey's footprint
+    tiles: int  # distinct tiles of the rows inside it
+    units: int
+    chunks: int
+    parts: int
+    invalid: Mapping[str, int] = {}  # reason -> rows of unplaced.parquet
+
+    @property
+    def rows_in(self) -> int:
+        """Rows of the source table: each is a row of the plan or of unplaced.parquet."""
+        return self.sources + sum(self.invalid.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole plan. Holds no rows: they are read unit by unit."""
+
+    storage: Storage
+    summary: PlanSummary
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of every row, in order."""
+        with self.storage.open(part_name(0)) as file:
+            return pq.read_schema(file).remove_metadata()
+
+    def units(self) -> Iterator[WorkUnit]:
+        """Every unit in plan order; a thousand or so are in memory at a time."""
+        with self.storage.open(UNITS) as file:
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    yield WorkUnit(**{**row, "chunks": tuple(row["chunks"])})
+
+    def rows(self, unit: WorkUnit, chunk: int | None = None) -> pa.Table:
+        """The sources of `unit`, or of one of its chunks; nothing else of the plan is read.
+
+        Raises CatalogueError where the plan holds no such unit.
+        """
+        with self.storage.open(unit.part) as file:
+            parquet = pq.ParquetFile(file)
+            table = parquet.read_row_group(_row_group(parquet.metadata, unit))
+        table = table.replace_schema_metadata(None)
+        if chunk is None:
+            return table
+        start, stop = unit.chunk_rows(chunk)
+        return table.slice(start - unit.start, stop - start)
+
+    def tile_table(self) -> pa.Table | None:
+        """The survey's table of tiles as `keep_tiles` stored it, None where it was not."""
+        if not self.storage.exists(TILES):
+            return None
+        with self.storage.open(TILES) as file:
+            return pq.read_table(file)
+
+
+def open_plan(storage: Storage) -> Plan | None:
+    """The plan in `storage`, None where there is none or its writing was cut short.
+
+    Raises CatalogueError where plan.json is not a plan's summary.
+    """
+    try:
+        text = storage.read(SUMMARY)
+    except FileNotFoundError:
+        return None
+    try:
+        return Plan(storage, PlanSummary.model_validate_json(text))
+    except ValidationError as error:
+        raise CatalogueError(f"{storage.url}/{SUMMARY} is no plan of this version: {error}") from error
+
+
+def keep_tiles(storage: Storage, tiles: pa.Table) -> None:
+    """Store the survey's table of tiles beside the plan, so that workers need not ask the archive for it."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(tiles, sink, compression="zstd")
+    storage.replace(TILES, sink.getvalue().to_pybytes())
+
+
+def _row_group(metadata: pq.FileMetaData, unit: WorkUnit) -> int:
+    start = 0
+    for number in range(metadata.num_row_groups):
+        rows = metadata.row_group(number).num_rows
+        if (start, start + rows) == (unit.start, unit.stop):
+            return number
+        start += rows
+    raise CatalogueError(f"{unit.part} holds no unit of rows {unit.start} to {unit.stop}")

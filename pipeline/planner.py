@@ -1,0 +1,196 @@
+"""Sources to work units: checked, put in the order of the sky, cut into units of neighbouring tiles, and stored.
+
+Memory stays flat in the number of sources: batches go to local disk, the sort spills, parts are written one by
+one (measured in tests/benchmarks/plan_scale.py). The same sources give the same units and ids in whatever order
+and batches they come.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.data import Status, WorkUnit
+from pipeline.errors import CatalogueError, InvalidSources, JobError
+from pipeline.grouping import chunk_rows, slices, tile_ends, unit_id, unit_rows
+from pipeline.ordering import Ordered, in_sky_order
+from pipeline.plan import (
+    FOLDER,
+    SUMMARY,
+    TILES,
+    UNIT_SCHEMA,
+    UNITS,
+    UNPLACED,
+    Plan,
+    PlanSummary,
+    UnitSize,
+    open_plan,
+    part_name,
+)
+from pipeline.staging import TILE, stage
+from pipeline.storage import Storage
+from pipeline.surveys import Survey
+
+__all__ = ["Plan", "PlanSummary", "UnitSize", "open_plan", "plan"]
+
+PART_ROWS = 262_144  # of a plan file: tens of MB, as it is held in memory until it is written
+EXAMPLES = 10  # row numbers that a message gives for each cause
+
+
+def plan(
+    batches: Iterable[pa.RecordBatch],
+    survey: Survey,
+    storage: Storage,
+    *,
+    size: UnitSize | None = None,
+    skip_invalid: bool = False,
+    fingerprint: str = "",
+) -> Plan:
+    """Plan the sources of `batches` (see sources.py) and store the plan; plan.json last.
+
+    `skip_invalid` puts rows that are no sources in unplaced.parquet; of a repeated id the first row stays.
+    The temporary folder (TMPDIR) must hold about three times the sources' bytes.
+    Raises InvalidSources with row numbers, JobError where nothing is left to plan, CatalogueError where the
+    storage has a plan already.
+    """
+    if open_plan(storage) is not None:
+        raise CatalogueError(f"{storage.url} has a plan already")
+    _remove_unfinished(storage)
+    with tempfile.TemporaryDirectory(prefix="plan-") as name:
+        folder = Path(name)
+        staged = stage(batches, survey, folder)
+        with in_sky_order(staged, folder) as ordered:
+            invalid = _invalid(ordered, staged.rows, skip_invalid, storage)
+            writer = _PlanWriter(storage, ordered.schema, size or UnitSize())
+            writer.write(ordered)
+            summary = writer.summary(fingerprint, invalid)
+    if summary.rows_in != staged.rows:
+        raise CatalogueError(f"planned {summary.rows_in} rows of {staged.rows}: row numbers are not unique")
+    _create(storage, SUMMARY, summary.model_dump_json(indent=1).encode())
+    return Plan(storage, summary)
+
+
+@dataclass
+class _PlanWriter:
+    """Writes units to plan files as they are cut, and counts them."""
+
+    storage: Storage
+    schema: pa.Schema
+    size: UnitSize
+    units: list[pa.RecordBatch] = field(default_factory=list)
+    parts: int = 0
+    sources: int = 0
+    outside: int = 0
+    tiles: int = 0
+    chunks: int = 0
+
+    def write(self, ordered: Ordered) -> None:
+        """Every unit, in the order of the plan. Rows outside the footprint make units of their own."""
+        self.tiles = sum(1 for _ in ordered.tile_rows(outside=False))
+        self.outside = sum(ordered.tile_rows(outside=True))
+        counts = chain(
+            unit_rows(ordered.tile_rows(outside=False), self.size.sources),
+            unit_rows(ordered.tile_rows(outside=True), self.size.sources),
+        )
+        held: list[pa.Table] = []
+        for table in slices(ordered.rows(), counts):
+            if held and sum(unit.num_rows for unit in held) + table.num_rows > PART_ROWS:
+                self._write_part(held)
+                held = []
+            held.append(table)
+        self._write_part(held)
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, UNIT_SCHEMA, compression="zstd") as writer:
+            writer.write_table(pa.Table.from_batches(self.units, UNIT_SCHEMA))
+        _create(self.storage, UNITS, sink.getvalue().to_pybytes())
+
+    def summary(self, fingerprint: str, invalid: dict[str, int]) -> PlanSummary:
+        text = pa.types.is_string(self.schema.field("object_id").type)
+        return PlanSummary(
+            fingerprint=fingerprint,
+            size=self.size,
+            id_type="string" if text else "int64",
+            sources=self.sources,
+            outside=self.outside,
+            tiles=self.tiles,
+            units=sum(batch.num_rows for batch in self.units),
+            chunks=self.chunks,
+            parts=self.parts,
+            invalid=invalid,
+        )
+
+    def _write_part(self, tables: list[pa.Table]) -> None:
+        name = part_name(self.parts)
+        units, start = [], 0
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, self.schema, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table, row_group_size=table.num_rows)
+                units.append(_unit(table, name, start, self.size.chunk))
+                start += table.num_rows
+        _create(self.storage, name, sink.getvalue().to_pybytes())
+        self.parts += 1
+        self.sources += start
+        self.chunks += sum(len(unit.chunks) for unit in units)
+        self.units.append(_unit_batch(units))
+
+
+def _unit(rows: pa.Table, part: str, start: int, chunk: int) -> WorkUnit:
+    tiles = rows.column(TILE).combine_chunks()
+    return WorkUnit(
+        unit_id=unit_id(rows),
+        part=part,
+        start=start,
+        stop=start + rows.num_rows,
+        chunks=chunk_rows(tiles, chunk),
+        tiles=0 if tiles[0].as_py() == "" else len(tile_ends(tiles)),
+    )
+
+
+def _unit_batch(units: list[WorkUnit]) -> pa.RecordBatch:
+    columns = [[getattr(unit, name) for unit in units] for name in UNIT_SCHEMA.names]
+    return pa.RecordBatch.from_arrays(
+        [pa.array(values, type_) for values, type_ in zip(columns, UNIT_SCHEMA.types, strict=True)],
+        schema=UNIT_SCHEMA,
+    )
+
+
+def _invalid(ordered: Ordered, rows: int, skip: bool, storage: Storage) -> dict[str, int]:
+    """Reason -> number of rows that are no sources, stored in unplaced.parquet if they are to be skipped."""
+    counts = ordered.rejected()
+    total = sum(counts.values())
+    if total and not skip:
+        causes = [_cause(reason, count, ordered.examples(reason, EXAMPLES)) for reason, count in counts.items()]
+        raise InvalidSources(f"{total} of {rows} rows are no sources (rows count from 0): " + "; ".join(causes))
+    if total == rows:
+        raise JobError(f"none of {rows} rows is a source: {', '.join(counts)}")
+    if total:
+        table = ordered.rejected_rows()
+        status = pa.array([Status.INVALID.value] * table.num_rows, pa.string())
+        sink = pa.BufferOutputStream()
+        pq.write_table(table.append_column("status", status), sink, compression="zstd")
+        _create(storage, UNPLACED, sink.getvalue().to_pybytes())
+    return counts
+
+
+def _cause(reason: str, count: int, examples: list[int]) -> str:
+    more = ", ..." if count > len(examples) else ""
+    return f"{reason}: {count} (row {', '.join(map(str, examples))}{more})"
+
+
+def _create(storage: Storage, name: str, data: bytes) -> None:
+    if not storage.create(name, data):
+        raise CatalogueError(f"{storage.url}/{name} appeared while the plan was written: is another run planning?")
+
+
+def _remove_unfinished(storage: Storage) -> None:
+    """What a planner that was cut short left; the survey's table of tiles stays."""
+    for name in [*storage.list(FOLDER), UNPLACED]:
+        if name != TILES:
+            storage.delete(name)
