@@ -1,14 +1,16 @@
-"""What the scheduler hears (events) and what it answers (actions): the whole contract between it and an executor.
+"""What the scheduler hears (events) and answers (actions): all there is between it and an executor.
 
 Rules of the contract, which an executor may rely on and must keep:
 
 * Task numbers are unique and rise. A task is a load, a predict or a commit of one attempt of one unit.
+  Attempts count from 1 within a run; they are not `WorkUnit.attempt`, which numbers commits across runs.
 * The result of a load (the chunk's images) and of a predict (its predictions) are held by the executor under
   the task's number from the moment it reports `LoadDone` or `PredictDone` until `Drop(task)`. Every result
-  that is reported is dropped once, the late ones too, so that `held[task] = result` and `held.pop(task)` suffice.
+  that is reported is dropped once, the late ones too: `held[task] = result` and `held.pop(task)` suffice.
 * `Cancel(task)`: nobody waits for the task any more. Whether it still answers does not matter.
 * Events may come late, twice, or from a task or an actor that is long gone. Results may also never come: then
   `ActorLost` or `DeadlinePassed` must. Every `StartActor` is answered by `ActorUp` or `ActorLost`.
+* A commit may be tried again after one that took effect without an answer: commits are create-only.
 * After `Finished` or `GiveUp` nothing more is started.
 """
 
@@ -187,7 +189,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class StartDeadline:
-    """Send `DeadlinePassed(unit_id, attempt)` after the job's time for a unit; forget earlier ones of the unit."""
+    """Send `DeadlinePassed(unit_id, attempt)` after the job's time for a unit; earlier ones are void."""
 
     unit_id: str
     attempt: int
