@@ -40,12 +40,17 @@ class DMAGNetConfig:
 
     def __post_init__(self) -> None:
         dims, depths = self.dims, self.depths
-        if not dims or len(dims) != len(depths) or min(depths) < 1:
-            raise ValueError(f"expected one depth of at least 1 for each of dims {dims}, got {depths}")
+        if not dims or len(dims) != len(depths):
+            raise ValueError(f"expected one depth for each of dims {dims}, got {depths}")
+        kernels = (self.stem_kernel, self.stem_stride, self.hidden_ratio, self.fusion_reduction, self.head_channels)
+        if min(self.bands, self.classes, self.size, *dims, *depths, *kernels) < 1:
+            raise ValueError(f"expected numbers of at least 1, got {self}")
         if self.size % self.reduction:
             raise ValueError(f"expected a size that {self.reduction} divides, got {self.size}")
         if dims[-1] % self.head_channels:
             raise ValueError(f"expected a last width that {self.head_channels} divides, got {dims[-1]}")
+        if min(dims) < self.fusion_reduction:
+            raise ValueError(f"expected dims of at least {self.fusion_reduction}, got {dims}")
         if any(width * self.hidden_ratio % len(SCALES) for width in dims):
             raise ValueError(f"expected dims whose hidden widths {len(SCALES)} divides, got {dims}")
 
@@ -163,9 +168,7 @@ class DilatedDepthwise(nn.Conv2d):
     """
 
     def __init__(self, channels: int, kernel: int, dilation: int) -> None:
-        super().__init__(
-            channels, channels, kernel, padding=kernel // 2 * dilation, dilation=dilation, groups=channels
-        )
+        super().__init__(channels, channels, kernel, padding=kernel // 2 * dilation, dilation=dilation, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or x.device.type != "cpu":

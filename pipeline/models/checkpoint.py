@@ -1,0 +1,205 @@
+"""Checkpoints: safetensors with a JSON contract in the header. Nothing here ever unpickles.
+
+A safetensors file is eight bytes of header length, little-endian, a JSON header and the tensors. The contract
+is one string under the key `contract` of the header's `__metadata__`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, get_type_hints
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from pipeline.data import ImageContract
+from pipeline.errors import CheckpointError
+from pipeline.models import NETWORKS
+from pipeline.models.header import read_fields
+from pipeline.models.network import NetworkConfig
+
+VERSION = 1
+CLASSES = ("round", "in_between", "cigar", "edge_on", "spiral", "merger")
+PICKLES = (
+    b"PK\x03\x04",
+    b"\x80\x02",
+    b"\x80\x03",
+    b"\x80\x04",
+    b"\x80\x05",
+)  # torch.save's zip; pickle 2 to 5
+NAMED = 3  # tensors that a message names
+
+
+@dataclass(frozen=True, eq=False)
+class Contract:
+    """What a checkpoint promises: which network, for which images, from which training."""
+
+    network: str  # a key of NETWORKS, whose file builds `config`
+    config: NetworkConfig
+    classes: tuple[str, ...]  # in the order of the logits
+    image: ImageContract
+    training: str  # the data that the weights were fitted to
+    metrics: Mapping[str, float]  # on held-out data
+    temperature: float  # logits are divided by it before the softmax
+    untrained: bool  # the weights are random: whatever they say means nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint(Contract):
+    """A contract and the weights that keep it."""
+
+    sha256: str  # of the whole file
+    weights: Mapping[str, Tensor]
+
+    def build(self) -> nn.Module:
+        """The network with its weights, on the CPU in eval mode. The weights are shared, not copied."""
+        with torch.device("meta"):
+            module = self.config.build()
+        module.load_state_dict(dict(self.weights), assign=True)
+        return module.eval().requires_grad_(False)
+
+
+def read_checkpoint(data: bytes, name: str) -> Checkpoint:
+    """The checkpoint in `data`; `name` is what messages call it.
+
+    Raises CheckpointError where the bytes are no safetensors or are cut off, where the contract is missing,
+    malformed or of an unknown network, and where the tensors are not those of its network or not finite.
+    """
+    contract = _read_contract(_metadata(data, name), name)
+    try:
+        weights = load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{name}: the file is damaged or cut off: {error}") from error
+    _check_weights(contract.config, weights, name)
+    kept = {field.name: getattr(contract, field.name) for field in fields(contract)}
+    return Checkpoint(**kept, sha256=hashlib.sha256(data).hexdigest(), weights=weights)
+
+
+def write_checkpoint(contract: Contract, weights: Mapping[str, Tensor]) -> bytes:
+    """The file that `read_checkpoint` reads; the same contract and weights give the same bytes."""
+    promised = {field.name: getattr(contract, field.name) for field in fields(Contract)}
+    promised["config"] = asdict(contract.config)  # type: ignore[call-overload]
+    promised["image"] = asdict(contract.image)
+    promised["metrics"] = dict(contract.metrics)
+    text = json.dumps({"version": VERSION, **promised}, sort_keys=True, allow_nan=False)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+    return save(tensors, {"contract": text})
+
+
+def untrained_checkpoint(network: str, seed: int, config: NetworkConfig | None = None) -> Checkpoint:
+    """Random weights, the same for the same seed and torch, and marked untrained.
+
+    `config` replaces the network's own, for a smaller one. Torch's global generator is left as it was.
+    Raises CheckpointError for an unknown network.
+    """
+    config = config or _known(network, "checkpoint")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        weights = config.build().state_dict()
+    contract = Contract(
+        network=network,
+        config=config,
+        classes=CLASSES,
+        image=ImageContract(),
+        training=f"none: random weights of seed {seed}",
+        metrics={},
+        temperature=1.0,
+        untrained=True,
+    )
+    return read_checkpoint(write_checkpoint(contract, weights), f"untrained {network}")
+
+
+def contract_differences(wanted: ImageContract, other: ImageContract) -> tuple[list[str], list[str]]:
+    """What differs between a checkpoint's image contract and another: (errors, warnings).
+
+    Other channels or another value range are errors: the network would see what it was never trained on.
+    Another view of the same values is a warning: a network's size is met by resizing on the device.
+    """
+    values = ("bands", "planes", "scales", "offset", "softening", "reference_pixel")
+    views = ("size", "fov", "min_bands", "min_coverage", "full_coverage")
+    return _differences(wanted, other, values), _differences(wanted, other, views)
+
+
+def _differences(wanted: ImageContract, other: ImageContract, names: tuple[str, ...]) -> list[str]:
+    pairs = [(name, getattr(wanted, name), getattr(other, name)) for name in names]
+    return [f"{name}: expected {want}, got {got}" for name, want, got in pairs if want != got]
+
+
+def _metadata(data: bytes, name: str) -> dict[str, Any]:
+    """The `__metadata__` of a safetensors file, before any tensor is touched."""
+    length = int.from_bytes(data[:8], "little")
+    if data[8:9] != b"{":
+        if data.startswith(PICKLES):
+            raise CheckpointError(f"{name} is a pickle (torch.save); pickles run code and are never read")
+        raise CheckpointError(f"{name} is no safetensors file")
+    if len(data) < 8 + length:
+        raise CheckpointError(f"{name} is cut off: expected {8 + length} bytes of header, got {len(data)}")
+    try:
+        header = json.loads(data[8 : 8 + length])
+    except (RecursionError, ValueError) as error:
+        raise CheckpointError(f"{name} is no safetensors file: {error}") from error
+    metadata = header.get("__metadata__", {})
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _read_contract(metadata: dict[str, Any], name: str) -> Contract:
+    if "contract" not in metadata:
+        raise CheckpointError(f"{name} has no contract in its header: it was not written by this pipeline")
+    try:
+        promised = json.loads(metadata["contract"])
+    except (RecursionError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{name}: the contract is no JSON: {error}") from error
+    if not isinstance(promised, dict) or promised.pop("version", None) != VERSION:
+        raise CheckpointError(f"{name}: expected a contract of version {VERSION}")
+    types = get_type_hints(Contract) | {"config": type(_known(promised.get("network"), name))}
+    contract = Contract(**read_fields(types, promised, f"{name}: contract"))
+    _check_numbers(contract, name)
+    return contract
+
+
+def _check_numbers(contract: Contract, name: str) -> None:
+    config, image = contract.config, contract.image
+    if len(contract.classes) != config.classes:
+        raise CheckpointError(f"{name}: {config.classes} logits for the classes {contract.classes}")
+    if len(image.planes) != config.bands:
+        raise CheckpointError(f"{name}: {config.bands} channels for the planes {image.planes}")
+    if len(image.scales) != len(image.bands) or not set(image.planes) <= set(image.bands):
+        raise CheckpointError(f"{name}: bands {image.bands}, planes {image.planes} and scales {image.scales} disagree")
+    if contract.temperature <= 0:
+        raise CheckpointError(f"{name}: expected a temperature above 0, got {contract.temperature}")
+
+
+def _known(network: object, name: str) -> NetworkConfig:
+    if not isinstance(network, str) or network not in NETWORKS:
+        raise CheckpointError(f"{name}: unknown network {network!r}, expected one of {', '.join(NETWORKS)}")
+    return NETWORKS[network]
+
+
+def _check_weights(config: NetworkConfig, weights: Mapping[str, Tensor], name: str) -> None:
+    with torch.device("meta"):
+        expected = _shapes(config.build().state_dict())
+    found = _shapes(weights)
+    wrong = [key for key in expected if key in found and found[key] != expected[key]]
+    complaints = {
+        "missing tensors": [key for key in expected if key not in found],
+        "unknown tensors": sorted(found.keys() - expected.keys()),
+        "tensors that do not fit": [f"{key} (expected {expected[key]}, got {found[key]})" for key in wrong],
+        "tensors that are not finite": [key for key, value in weights.items() if not value.isfinite().all()],
+    }
+    texts = [f"{what}: {_few(keys)}" for what, keys in complaints.items() if keys]
+    if texts:
+        raise CheckpointError(f"{name}: {'; '.join(texts)}")
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    return {key: f"{list(value.shape)} {value.dtype}" for key, value in tensors.items()}
+
+
+def _few(keys: list[str]) -> str:
+    more = len(keys) - NAMED
+    return ", ".join(keys[:NAMED]) + (f" and {more} more" if more > 0 else "")
