@@ -53,7 +53,7 @@ def common_image(checkpoints: dict[str, Checkpoint], bands: tuple[str, ...]) -> 
         warnings += [f"{name} differs from {first_name}: {text}" for text in harmless]
     if first.image.bands != bands:
         raise CheckpointError(
-            f"{first_name} was made for the bands {'+'.join(first.image.bands)}, the job's survey gives {'+'.join(bands)}"
+            f"{first_name} was made for bands {'+'.join(first.image.bands)}, the job's survey gives {'+'.join(bands)}"
         )
     return first.image, warnings
 

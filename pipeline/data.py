@@ -177,6 +177,11 @@ class Chunk:
         return len(self.status)
 
     @property
+    def nbytes(self) -> int:
+        """What the images take in the object store; the rest is small beside them."""
+        return int(self.images.nbytes)
+
+    @property
     def with_image(self) -> NDArray[np.bool_]:
         """(N,) True for the M rows that have an image."""
         return np.isin(self.status, [s.value for s in CLASSIFIED])

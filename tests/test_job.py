@@ -77,7 +77,7 @@ def test_a_job_file_of_the_user_is_read(tmp_path: Path) -> None:
 
 
 def test_a_job_of_files_needs_a_table() -> None:
-    with pytest.raises(JobError, match="it needs sources.table"):
+    with pytest.raises(JobError, match=r"it needs sources\.table"):
         load_job("files", environment={})
 
 

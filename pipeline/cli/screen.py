@@ -16,7 +16,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from pipeline.executors import watch
-    from pipeline.executors.runner import Reporter
+    from pipeline.executors.session import Reporter
 
 LOG_SECONDS = 10.0  # between two progress lines where there is no terminal
 
@@ -77,7 +77,7 @@ def grid(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | Non
 @contextmanager
 def reporter() -> Iterator[Reporter]:
     """A progress bar on a terminal, a line every ten seconds elsewhere."""
-    from pipeline.executors.runner import Reporter
+    from pipeline.executors.session import Reporter
 
     if not sys.stderr.isatty():
         yield Reporter(on_progress=_Lines(), on_log=note)
@@ -119,7 +119,8 @@ class _Lines:
         ending = "" if left is None else f", {duration(left)} left"
         failures = _failures(progress)
         note(
-            f"{_done(progress)}/{progress.sources} sources, {progress.units_committed}/{progress.units} units committed, "
+            f"{_done(progress)}/{progress.sources} sources, "
+            f"{progress.units_committed}/{progress.units} units committed, "
             f"{progress.images_per_second:.1f} images/s{ending}{', ' + failures if failures else ''}"
         )
 

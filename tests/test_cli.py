@@ -1,0 +1,154 @@
+"""The command line: its answers, its exit codes, and what a killed run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.runs import assert_equal_catalogues, call, command, committed_rows, summary_of, tiny_checkpoint, undisturbed
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, mock_tree: Path, checkpoint: Path) -> Path:
+    output = tmp_path_factory.mktemp("whole") / "catalogue"
+    undisturbed(mock_tree, checkpoint, output)
+    return output
+
+
+def test_help_loads_none_of_the_heavy_libraries() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from pipeline.cli import app\n"
+        "result = CliRunner().invoke(app, ['--help'])\n"
+        "print(result.exit_code, sorted({'torch', 'ray', 'astropy', 'pyarrow', 'duckdb', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0 []"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--output", "x"], "either --survey NAME or --job FILE"),
+        (["run", "--survey", "decal", "--output", "x"], "did you mean decals?"),
+        (["run", "--survey", "decals", "--output", "x", "--set", "engine.actor=1"], "did you mean actors?"),
+        (["run", "--survey", "decals", "--mirror", "x"], "--output FOLDER_OR_URL"),
+        (["run", "--survey", "decals", "--output", "x", "--max-time", "soon"], "such as 2h30m"),
+        (["query", "nowhere"], "either by SQL or by --cone"),
+        (["schema", "nothing"], "job, catalogue or sources"),
+    ],
+)
+def test_a_wrong_command_exits_2_and_says_what_is_expected(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = call(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_archive_that_is_not_there_exits_4(tmp_path: Path, checkpoint: Path) -> None:
+    line = command(tmp_path / "nowhere", checkpoint, tmp_path / "out", "--executor", "local")
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    assert "survey-bricks-dr10-south.fits.gz" in done.stderr
+
+
+def test_the_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, mock_tree: Path, checkpoint: Path) -> None:
+    output = tmp_path / "out"
+    done = subprocess.run(
+        command(mock_tree, checkpoint, output, "--dry-run"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for word in ("units", "tiles", "sources", "requests", "bytes in", "CPU time", "GPU time", f"{output}/units/"):
+        assert word in done.stdout
+    assert not output.exists()
+
+
+def test_status_verify_and_query_read_what_a_run_wrote(whole: Path) -> None:
+    status = call("status", str(whole), "--json")
+    verify = call("verify", str(whole))
+    count = call("query", str(whole), "SELECT count(*) AS galaxies FROM catalogue")
+    sources = committed_rows(whole).num_rows
+    assert json.loads(status.stdout)["committed"] == sources
+    assert (verify.returncode, verify.stderr) == (0, "")
+    assert str(sources) in count.stdout and "galaxies" in count.stdout
+
+
+def test_verify_finds_a_flipped_byte_and_exits_1(tmp_path: Path, mock_tree: Path, checkpoint: Path) -> None:
+    undisturbed(mock_tree, checkpoint, tmp_path)
+    victim = next(tmp_path.glob("units/**/*.parquet"))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    done = call("verify", str(tmp_path))
+    assert done.returncode == 1
+    assert victim.name in done.stderr
+
+
+def test_markup_in_a_catalogue_is_shown_as_text(tmp_path: Path, whole: Path) -> None:
+    done = call("query", str(whole), "SELECT '[red]<script>[/red]' AS text FROM catalogue LIMIT 1")
+    assert "[red]<script>[/red]" in done.stdout
+
+
+def test_invalid_rows_are_refused_by_number_before_anything_runs(
+    tmp_path: Path, mock_tree: Path, checkpoint: Path
+) -> None:
+    table = tmp_path / "sources.parquet"
+    pq.write_table(
+        pa.table({"object_id": [1, 2, 2], "ra": [150.0, float("nan"), 150.0], "dec": [2.0, 2.0, 2.0]}), table
+    )
+    line = command(mock_tree, checkpoint, tmp_path / "out", "--executor", "local", "--sources", str(table))
+    refused = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "row" in refused.stderr and "Traceback" not in refused.stderr
+    skipped = subprocess.run([*line[:-2], "--sources", str(table), "--skip-invalid"], capture_output=True, text=True)
+    assert skipped.returncode in (0, 2)
+
+
+def test_a_killed_run_goes_on_to_the_same_catalogue(
+    tmp_path: Path, whole: Path, mock_tree: Path, checkpoint: Path
+) -> None:
+    """SIGKILL of the driver while units are being committed; nothing committed is lost or done twice."""
+    line = command(mock_tree, checkpoint, tmp_path, "--executor", "local")
+    _signal_after_commits(line, tmp_path, signal.SIGKILL, commits=2)
+    kept = len(list(tmp_path.glob("units/**/*.json")))
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    facts = summary_of(tmp_path)
+    assert facts["units_this_run"] == facts["units"] - kept
+    assert_equal_catalogues(committed_rows(tmp_path), committed_rows(whole))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_stopped_run_says_so_and_goes_on(
+    tmp_path: Path, whole: Path, mock_tree: Path, checkpoint: Path, number: signal.Signals, code: int
+) -> None:
+    line = command(mock_tree, checkpoint, tmp_path, "--executor", "local")
+    assert _signal_after_commits(line, tmp_path, number, commits=1) == code
+    assert summary_of(tmp_path)["exit_code"] == code
+    assert subprocess.run(line, capture_output=True, check=False).returncode == 0
+    assert_equal_catalogues(committed_rows(tmp_path), committed_rows(whole))
+
+
+def _signal_after_commits(line: list[str], output: Path, number: signal.Signals, commits: int) -> int:
+    """Start the command, send the signal when so many units are committed; the exit code."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
+        until = time.monotonic() + 100
+        while len(list(output.glob("units/**/*.json"))) < commits:
+            assert process.poll() is None and time.monotonic() < until, "the run ended or hung before the signal"
+            time.sleep(0.005)
+        process.send_signal(number)
+        return process.wait(100)

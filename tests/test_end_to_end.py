@@ -1,0 +1,121 @@
+"""From a survey tree to a published catalogue, with every executor, and through what goes wrong."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import open_catalogue
+from pipeline.errors import ArchiveUnreachable, CheckpointError, DiskFull, JobError
+from pipeline.executors.runner import run
+from pipeline.executors.summary import ExitCode
+from pipeline.executors.watch import Progress, StopRequest
+from pipeline.executors.session import Reporter
+from pipeline.storage import Storage
+from tests.runs import assert_equal_catalogues, committed_rows, mock_job, tiny_checkpoint, undisturbed
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, mock_tree: Path, checkpoint: Path) -> Iterator[Path]:
+    """The output of one undisturbed local run."""
+    output = tmp_path_factory.mktemp("whole") / "catalogue"
+    undisturbed(mock_tree, checkpoint, output)
+    yield output
+
+
+def test_every_source_comes_out_once_with_a_status(whole: Path) -> None:
+    rows = committed_rows(whole)
+    ids = rows["object_id"].to_pylist()
+    summary = Storage(str(whole)).read("run_summary.json")
+    assert b'"exit_code": 0' in summary
+    assert len(ids) == len(set(ids)) > 10
+    assert set(rows["status"].to_pylist()) >= {"ok", "partial"}
+    assert rows["dmagnet_p_spiral"].null_count == sum(
+        status not in ("ok", "partial") for status in rows["status"].to_pylist()
+    )
+
+
+def test_the_published_catalogue_holds_the_committed_rows(whole: Path) -> None:
+    catalogue = open_catalogue(str(whole))
+    counted = catalogue.sql("SELECT count(*) AS n, count(DISTINCT object_id) AS ids FROM catalogue").to_pylist()
+    rows = committed_rows(whole).num_rows
+    assert counted == [{"n": rows, "ids": rows}]
+
+
+def test_a_second_run_does_nothing(whole: Path, mock_tree: Path, checkpoint: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.glob("units/**/*") if path.is_file()}
+    again = undisturbed(mock_tree, checkpoint, whole)
+    after = {path: path.stat().st_mtime_ns for path in whole.glob("units/**/*") if path.is_file()}
+    assert (again.units_this_run, again.bytes_read, again.exit_code) == (0, 0, 0)
+    assert before == after
+    assert again.snapshot is not None and again.snapshot.rstrip("/").endswith("0001")
+
+
+def test_a_run_stopped_midway_finishes_with_the_same_catalogue(
+    whole: Path, tmp_path: Path, mock_tree: Path, checkpoint: Path
+) -> None:
+    stop = StopRequest()
+
+    def after_two_units(progress: Progress) -> None:
+        if progress.units_committed == 2:
+            stop.request("the test says so")
+
+    job = mock_job(mock_tree, checkpoint)
+    stopped = run(job, str(tmp_path), stop=stop, reporter=Reporter(on_progress=after_two_units))
+    assert stopped.exit_code == ExitCode.STOPPED
+    assert stopped.units_committed == 2
+    assert stopped.snapshot is None
+    resumed = run(job, str(tmp_path))
+    assert (resumed.exit_code, resumed.units_this_run) == (0, resumed.units - 2)
+    assert_equal_catalogues(committed_rows(tmp_path), committed_rows(whole))
+
+
+def test_the_time_limit_stops_a_run_cleanly(tmp_path: Path, mock_tree: Path, checkpoint: Path) -> None:
+    summary = run(mock_job(mock_tree, checkpoint), str(tmp_path), stop=StopRequest(max_seconds=0.0))
+    assert summary.exit_code == ExitCode.STOPPED
+    assert "--max-time" in summary.reason
+
+
+def test_an_output_of_another_job_is_refused_and_the_difference_named(
+    whole: Path, mock_tree: Path, checkpoint: Path
+) -> None:
+    with pytest.raises(JobError, match=r"units\.chunk was 4, is 5"):
+        run(mock_job(mock_tree, checkpoint, "units.chunk=5").model_copy(update={}), str(whole))
+
+
+def test_a_run_where_most_of_the_archive_fails_stops_and_says_why(
+    tmp_path: Path, mock_tree: Path, checkpoint: Path
+) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(mock_tree, tree)
+    for path in tree.glob("dr10/south/coadd/**/*-image-*.fits.fz"):
+        path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(Exception, match="engine.failure_fraction is 0.5"):
+        run(mock_job(tree, checkpoint), str(tmp_path / "out"))
+
+
+def test_a_tree_without_bricks_is_unreachable(tmp_path: Path, checkpoint: Path) -> None:
+    with pytest.raises(ArchiveUnreachable, match="survey-bricks-dr10-south"):
+        run(mock_job(tmp_path / "nowhere", checkpoint), str(tmp_path / "out"))
+
+
+def test_a_checkpoint_of_other_bands_is_refused(tmp_path: Path, mock_tree: Path, checkpoint: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"made for bands g\+r\+z, the job's survey gives g\+r"):
+        run(mock_job(mock_tree, checkpoint, "survey.bands=[g,r]"), str(tmp_path))
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_fetched(
+    tmp_path: Path, mock_tree: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Storage, "free_bytes", lambda storage: 1000)
+    with pytest.raises(DiskFull, match=r"the disk has 0\.00 GB free"):
+        run(mock_job(mock_tree, checkpoint), str(tmp_path))
+    assert not list(tmp_path.glob("units/**/*.parquet"))
