@@ -1,0 +1,26 @@
+"""Fixtures that many tests share: the mock sky, as small as it can be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def _tiny_mock(root: Path, noiseless: bool) -> Path:
+    from pipeline.mock import MockSky, write_mock  # GalSim takes half a second to import
+
+    sky = MockSky(columns=2, rows=2, brick_pixels=500, galaxies=24, stars=16, max_radius=5.0)
+    return write_mock(root, sky=sky, noiseless=noiseless).root
+
+
+@pytest.fixture(scope="session")
+def mock_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a mock DR10 tree: 2x2 bricks of 500 pixels, 24 galaxies. Read only: copy it to change it."""
+    return _tiny_mock(tmp_path_factory.mktemp("mock") / "sky", noiseless=False)
+
+
+@pytest.fixture(scope="session")
+def noiseless_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same sky without noise."""
+    return _tiny_mock(tmp_path_factory.mktemp("mock") / "noiseless", noiseless=True)
