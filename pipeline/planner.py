@@ -30,6 +30,7 @@ from pipeline.plan import (
     Plan,
     PlanSummary,
     UnitSize,
+    keep_tiles,
     open_plan,
     part_name,
 )
@@ -37,7 +38,7 @@ from pipeline.staging import TILE, stage
 from pipeline.storage import Storage
 from pipeline.surveys import Survey
 
-__all__ = ["Plan", "PlanSummary", "UnitSize", "open_plan", "plan"]
+__all__ = ["Plan", "PlanSummary", "UnitSize", "keep_tiles", "open_plan", "plan"]
 
 PART_ROWS = 262_144  # of a plan file: tens of MB, as it is held in memory until it is written
 EXAMPLES = 10  # row numbers that a message gives for each cause

@@ -1,0 +1,207 @@
+"""Tables in the formats that astronomers keep them in, by path or fsspec URL, as Arrow batches.
+
+Parquet (a file, or a folder of them), CSV and FITS are streamed; a FITS file behind a URL is first copied to a
+temporary folder. VOTable and ECSV are read whole: they are text, and small where they are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.errors import ArchiveUnreachable, JobError
+
+BATCH_ROWS = 65_536
+CSV_BLOCK = 8 << 20  # bytes; the types of a CSV's columns are those of its first block
+
+PARQUET = (".parquet", ".parq", ".pq")
+CSV = (".csv", ".csv.gz")
+FITS = (".fits", ".fit", ".fits.gz")
+VOTABLE = (".vot", ".votable", ".xml", ".vot.gz")
+ECSV = (".ecsv",)
+
+Read = Callable[[Sequence[str], Collection[str]], Iterator[pa.RecordBatch]]
+
+
+@dataclass(frozen=True)
+class OpenTable:
+    """A table whose columns are known and whose rows have not been read."""
+
+    name: str  # for messages
+    columns: tuple[str, ...]
+    units: Mapping[str, str]  # column -> unit, where the table gives one
+    read: Read  # (the columns to read, those of them that are numbers) -> batches of one schema
+
+
+def open_table(url: str, folder: Path) -> OpenTable:
+    """The table at `url`; `folder` takes a copy where the format needs a local file.
+
+    Raises JobError where it is missing, damaged or in no known format, ArchiveUnreachable where a server fails.
+    The batches raise the same.
+    """
+    with readable(url):
+        filesystem, path = fsspec.core.url_to_fs(url)
+        name = path.lower()
+        if name.endswith(PARQUET):
+            return _parquet(url, filesystem, [path])
+        if name.endswith(CSV):
+            return _csv(url, filesystem, path)
+        if name.endswith((*FITS, *VOTABLE, *ECSV)):
+            copy = local_copy(filesystem, path, folder)
+            return open_fits(url, copy) if name.endswith(FITS) else _astropy(url, copy)
+        if filesystem.isdir(path):
+            return _parquet(url, filesystem, _parquet_files(filesystem, path))
+        if filesystem.exists(path):
+            known = ", ".join((*PARQUET, *CSV, *FITS, *VOTABLE, *ECSV))
+            raise JobError(f"the name of the table {url} should end in one of {known}, to tell its format")
+        raise FileNotFoundError(path)
+
+
+def open_fits(name: str, path: Path) -> OpenTable:
+    """The first table of a FITS file. Padding of text columns is cut off. Raises JobError."""
+    import fitsio
+
+    def first_table(file: fitsio.FITS) -> Any:
+        for hdu in file:
+            if hdu.get_exttype() in ("BINARY_TBL", "ASCII_TBL"):
+                return hdu
+        raise JobError(f"the FITS file {name} holds no table")
+
+    def read(columns: Sequence[str], _: Collection[str]) -> Iterator[pa.RecordBatch]:
+        with readable(name), fitsio.FITS(str(path)) as file:
+            hdu = first_table(file)
+            for start in range(0, hdu.get_nrows(), BATCH_ROWS):
+                rows = hdu[list(columns)][start : start + BATCH_ROWS]
+                yield _batch(name, {column: rows[column] for column in columns})
+
+    with readable(name), fitsio.FITS(str(path)) as file:
+        hdu = first_table(file)
+        header, columns = hdu.read_header(), tuple(hdu.get_colnames())
+    units = {column: str(header.get(f"TUNIT{number}") or "") for number, column in enumerate(columns, 1)}
+    return OpenTable(name, columns, units, read)
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Errors of reading the table `name`, as errors of the run."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise JobError(f"there is no table {name}") from error
+    except _network_errors() as error:
+        raise ArchiveUnreachable(f"cannot fetch the table {name}: {error}") from error
+    except (OSError, ValueError, ImportError, SyntaxError, LookupError) as error:
+        raise JobError(f"cannot read the table {name}: {error}") from error
+
+
+def local_copy(filesystem: Any, path: str, folder: Path) -> Path:
+    """`path` itself where it is on this machine, else a copy of it in `folder`."""
+    if isinstance(filesystem, LocalFileSystem):
+        if not Path(path).is_file():
+            raise FileNotFoundError(path)
+        return Path(path)
+    copy = folder / Path(path).name
+    filesystem.get_file(path, str(copy))
+    return copy
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    from aiohttp import ClientError
+    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+
+    return (ClientError, BotoCoreError, ConnectionError, TimeoutError)
+
+
+def _parquet_files(filesystem: Any, folder: str) -> list[str]:
+    files = sorted(path for path in filesystem.find(folder) if path.lower().endswith(PARQUET))
+    if not files:
+        raise ValueError("the folder holds no Parquet file")
+    return files
+
+
+def _parquet(name: str, filesystem: Any, files: Sequence[str]) -> OpenTable:
+    with filesystem.open(files[0], "rb") as file:
+        schema = pq.read_schema(file).remove_metadata()
+
+    def read(columns: Sequence[str], _: Collection[str]) -> Iterator[pa.RecordBatch]:
+        wanted = pa.schema([schema.field(column) for column in columns])
+        for path in files:
+            with readable(name if len(files) == 1 else path), filesystem.open(path, "rb") as file:
+                for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=list(columns)):
+                    yield batch.select(columns).cast(wanted)
+
+    return OpenTable(name, tuple(schema.names), {field.name: _unit(field) for field in schema}, read)
+
+
+def _csv(name: str, filesystem: Any, path: str) -> OpenTable:
+    read_options = pa.csv.ReadOptions(block_size=CSV_BLOCK)
+
+    with filesystem.open(path, "rb", compression="infer") as file:
+        names = tuple(pa.csv.open_csv(file, read_options).schema.names)
+
+    def read(columns: Sequence[str], numbers: Collection[str]) -> Iterator[pa.RecordBatch]:
+        types = {column: pa.float64() for column in numbers}
+        options = pa.csv.ConvertOptions(include_columns=list(columns), column_types=types)
+        with readable(name), filesystem.open(path, "rb", compression="infer") as file:
+            yield from pa.csv.open_csv(file, read_options, convert_options=options)
+
+    return OpenTable(name, names, {}, read)
+
+
+def _astropy(name: str, path: Path) -> OpenTable:
+    """The first table of a VOTable, or an ECSV table: whole, in memory."""
+    from astropy.io.votable import parse
+    from astropy.table import Table
+
+    if path.name.lower().endswith(ECSV):
+        table = Table.read(path, format="ascii.ecsv")
+    else:
+        table = parse(path, verify="ignore").get_first_table().to_table(use_names_over_ids=True)
+
+    def read(columns: Sequence[str], _: Collection[str]) -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(table), BATCH_ROWS):
+            rows = table[start : start + BATCH_ROWS]
+            yield _batch(name, {column: rows[column] for column in columns})
+
+    units = {column: str(table[column].unit or "") for column in table.colnames}
+    return OpenTable(name, tuple(table.colnames), units, read)
+
+
+def _batch(name: str, columns: Mapping[str, Any]) -> pa.RecordBatch:
+    arrays = {}
+    for column, values in columns.items():
+        try:
+            arrays[column] = _array(values)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise JobError(f"column {column!r} of {name} cannot be read as Arrow: {error}") from error
+    return pa.RecordBatch.from_pydict(arrays)
+
+
+def _array(values: Any) -> pa.Array:
+    """A column of numpy's or astropy's as Arrow's: native bytes, masked values null, no padding of text."""
+    mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    plain = np.asarray(values)
+    if plain.ndim == 2 and plain.dtype.kind in "biuf":
+        flat = pa.array(plain.ravel().astype(plain.dtype.newbyteorder("=")))
+        return pa.FixedSizeListArray.from_arrays(flat, plain.shape[1])
+    if plain.dtype.kind in "SU":
+        plain = np.char.rstrip(plain.astype(np.str_), " \0")
+        return pa.array(plain, pa.string(), mask=mask)
+    if plain.dtype.kind == "O":
+        texts = [None if value is None else str(value) for value in plain]
+        return pa.array(texts, pa.string(), mask=mask)
+    return pa.array(plain.astype(plain.dtype.newbyteorder("=")), mask=mask)
+
+
+def _unit(field: pa.Field) -> str:
+    return (field.metadata or {}).get(b"unit", b"").decode()
