@@ -152,7 +152,7 @@ class ImageContract:
     softening: float = 20.0  # Q
     reference_pixel: float = 0.262  # arcsec
     size: int = 256  # pixels a side
-    fov: FieldOfView = FieldOfView(radius_multiple=8.5)
+    fov: FieldOfView = FieldOfView(fixed=None, radius_multiple=8.5)
     min_bands: int = 2  # bands that must have data
     min_coverage: float = 0.05  # good fraction from which a band counts as present
     full_coverage: float = 0.8  # good fraction below which the row is `partial` (Galaxy Zoo DECaLS' cut)
