@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from pipeline.catalogue.commits import Manifest
 from pipeline.data import Chunk, Predictions, WorkUnit
+from pipeline.executors.ray.cluster import ray_session, share_out
+from pipeline.executors.ray.engine import Settings, run_engine
 from pipeline.executors.watch import Watch
 from pipeline.inference import Predictor
 from pipeline.stages import Work, commit, load, predict, predictor, quarantine
@@ -43,3 +45,17 @@ class SurveyWork:
 
     def quarantine(self, unit: WorkUnit, reason: str) -> Manifest:
         return quarantine(self.work, unit, reason)
+
+
+def run_units(work: Work, units: Iterable[WorkUnit], watch: Watch) -> Iterator[Manifest]:
+    """Load, predict and commit every unit on Ray; yields what was committed, ends early when `watch` says stop."""
+    wanted = work.job.engine
+    with ray_session(wanted.address) as resources:
+        settings = Settings(
+            shares=share_out(wanted, resources),
+            bytes_row=len(work.image.planes) * work.image.size**2,
+            unit_attempts=wanted.unit_attempts,
+            unit_deadline=wanted.unit_deadline,
+            grace=wanted.grace,
+        )
+        yield from run_engine(SurveyWork(work), units, settings, watch)

@@ -1,0 +1,142 @@
+"""The Ray that a run uses, and how its CPUs, GPUs and object store are shared out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import ray
+
+from pipeline.errors import JobError
+
+if TYPE_CHECKING:
+    from pipeline.job import EngineSection
+
+COMMIT_CPUS = 0.1  # a commit mostly waits for the disk
+COMMITS = 2  # that find a CPU while everything else is busy
+LEAST_LOAD_CPUS = 0.1
+ACTOR_PART = 0.75  # of the CPUs, where the networks run on CPUs too: there they take nearly all the time
+LOADS_PER_ACTOR = 8  # on a cluster that has no workers yet
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # a run does not report to third parties
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default, and the end of its FutureWarning
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # every task has a second answer that the engine does read
+}
+
+
+@dataclass(frozen=True)
+class LocalRay:
+    """The size of a Ray of our own; None: what the machine has."""
+
+    cpus: int | None = None
+    store_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What each part of the engine may use."""
+
+    actors: int
+    actor_cpus: float
+    actor_gpus: float
+    loads: int  # load tasks at once
+    load_cpus: float
+    bytes_cap: int  # of images in the object store
+
+    @property
+    def threads(self) -> int:
+        """Of one actor's networks."""
+        return max(1, int(self.actor_cpus))
+
+
+@contextmanager
+def ray_session(address: str | None = None, size: LocalRay = LocalRay()) -> Iterator[Mapping[str, float]]:
+    """Join the cluster at `address`, or start a Ray of our own; gives the resources there are.
+
+    Without an address nothing is joined, not even a cluster that runs on this machine: `ray.init()` would. A Ray
+    that this process has joined already is used as it is and left running.
+    """
+    if ray.is_initialized():
+        yield _resources()
+        return
+    with _environment(ENVIRONMENT):
+        if address is None:
+            ray.init(
+                address="local",
+                num_cpus=size.cpus,
+                object_store_memory=size.store_bytes,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            yield _resources()
+        finally:
+            ray.shutdown()
+
+
+def share_out(wanted: EngineSection, resources: Mapping[str, float]) -> Shares:
+    """Shares of a cluster with `resources`: what the job asks for, the rest such that everything fits at once.
+
+    Two CPUs are enough for one actor and two loads. A cluster without CPUs (a head node whose workers come
+    when there is work) is taken to grow to what is asked of it.
+    Raises JobError where the job asks for more than there is.
+    """
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    actor_gpus = wanted.gpus_per_actor
+    if actor_gpus is None:
+        actor_gpus = 1.0 if gpus else 0.0
+    actors = wanted.actors or max(1, int(gpus / actor_gpus) if actor_gpus else 1)
+    bytes_cap = int(wanted.store_fraction * resources.get("object_store_memory", 0.0))
+    if not cpus:
+        loads = wanted.loads or LOADS_PER_ACTOR * actors
+        return Shares(actors, wanted.cpus_per_actor or 1.0, actor_gpus, loads, 1.0, bytes_cap)
+    if actors * actor_gpus > gpus:
+        raise JobError(f"{actors} actors of {actor_gpus:g} GPUs need more than the {gpus:g} GPUs there are")
+    actor_cpus = wanted.cpus_per_actor or _actor_cpus(cpus, actors, on_cpu=not actor_gpus)
+    left = cpus - actors * actor_cpus - COMMITS * COMMIT_CPUS
+    loads = wanted.loads or max(2, int(left))
+    load_cpus = min(1.0, left / loads)
+    if load_cpus < LEAST_LOAD_CPUS:
+        raise JobError(
+            f"{actors} actors of {actor_cpus:g} CPUs and {loads} loads of at least {LEAST_LOAD_CPUS:g} need more "
+            f"than the {cpus:g} CPUs there are"
+        )
+    return Shares(actors, actor_cpus, actor_gpus, loads, _granular(load_cpus), bytes_cap)
+
+
+def _actor_cpus(cpus: float, actors: int, *, on_cpu: bool) -> float:
+    """CPUs of an actor: most of them where it computes on them, else one that feeds its GPU."""
+    part = ACTOR_PART * cpus / actors
+    if on_cpu:
+        return float(int(part)) if part >= 1 else _granular(part)
+    return min(1.0, _granular(part / 2))
+
+
+def _granular(cpus: float) -> float:
+    """Rounded down to what Ray counts in: 1/10,000 of a CPU (docs.ray.io, fractional resources)."""
+    return int(cpus * 1e4) / 1e4
+
+
+def _resources() -> Mapping[str, float]:
+    there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return there
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables that are not set yet, for the time of the block."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

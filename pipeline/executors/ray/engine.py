@@ -1,0 +1,208 @@
+"""The Ray executor: a thin shell around the pure scheduler. Answers become events, actions become Ray calls."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import singledispatchmethod
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+from pipeline.data import WorkUnit
+from pipeline.errors import RunError
+from pipeline.executors import events as ev
+from pipeline.executors.ray.actors import Life
+from pipeline.executors.ray.answers import Awaited, Committing, Predicting, Warming, event_of, stops_the_run
+from pipeline.executors.ray.cluster import Shares
+from pipeline.executors.ray.deadlines import Deadlines
+from pipeline.executors.ray.failures import Failure
+from pipeline.executors.ray.hands import Hands, Pressure
+from pipeline.executors.ray.work import UnitWork
+from pipeline.executors.schedule import Limits, Scheduler
+from pipeline.executors.watch import Watch
+
+POLL = 0.5  # s between two looks at the stop request
+COMMIT_GRACE = 30.0  # s that commits under way get once the grace of the open units is over
+
+ReportT = TypeVar("ReportT")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the engine may use, and how long it waits."""
+
+    shares: Shares
+    bytes_row: int  # that the images of one source take
+    unit_attempts: int = 3  # then the unit is quarantined
+    unit_deadline: float = 3600.0  # s, then the unit is tried again
+    grace: float = 120.0  # s that open units get to finish when the run is stopped
+
+    def limits(self) -> Limits:
+        return Limits(
+            actors=self.shares.actors,
+            loads=self.shares.loads,
+            bytes_cap=self.shares.bytes_cap,
+            bytes_row=self.bytes_row,
+            max_attempts=self.unit_attempts,
+        )
+
+
+def run_engine(
+    work: UnitWork[Any, Any, ReportT],
+    units: Iterable[WorkUnit],
+    settings: Settings,
+    watch: Watch,
+    observe: Callable[[Pressure], None] = lambda pressure: None,
+) -> Iterator[ReportT]:
+    """Yield the report of every unit as it is committed, until all are or `watch` asks to stop.
+
+    Needs a Ray (`ray_session`). `observe` is told what is under way after each step. Raises RunError, and what
+    a stage raises that is not an error of a unit.
+    """
+    engine = _Engine(work, iter(units), settings, watch)
+    try:
+        engine.start()
+        while not engine.over:
+            engine.step()
+            observe(engine.pressure())
+            yield from engine.reports()
+    finally:
+        engine.close()
+
+
+class _Engine(Generic[ReportT]):
+    def __init__(
+        self, work: UnitWork[Any, Any, ReportT], units: Iterator[WorkUnit], settings: Settings, watch: Watch
+    ) -> None:
+        self._units, self._settings, self._watch = units, settings, watch
+        self._scheduler = Scheduler(settings.limits())
+        self._hands = Hands(work, settings.shares)
+        self._deadlines = Deadlines(settings.unit_deadline)
+        self._events: deque[ev.Event] = deque()
+        self._reports: deque[ReportT] = deque()
+        self._lives: dict[int, Life] = {}  # slot -> who answered last
+        self._stopped: float | None = None  # when, in s of time.monotonic
+        self._abandoned = False
+        self.over = False
+
+    def start(self) -> None:
+        self._obey(self._scheduler.start())
+
+    def step(self) -> None:
+        """Wait a little for answers, and do what the scheduler makes of them."""
+        now = time.monotonic()
+        due = self._deadlines.next(now)
+        seconds = POLL if due is None else min(POLL, max(due, 0.0))
+        for awaited, value in self._hands.wait(seconds):
+            self._answered(awaited, value)
+            self._tell()
+        self._events.extend(self._deadlines.passed(time.monotonic()))
+        self._heed_stop()
+        self._tell()
+
+    def reports(self) -> Iterator[ReportT]:
+        while self._reports:
+            yield self._reports.popleft()
+
+    def pressure(self) -> Pressure:
+        return self._hands.pressure()
+
+    def close(self) -> None:
+        self._hands.close()
+
+    def _answered(self, awaited: Awaited, value: Any) -> None:
+        if isinstance(value, Failure):
+            if stops_the_run(awaited, value):
+                raise value.error
+            self._watch.log(f"{awaited} failed: {value.reason}")
+        elif isinstance(awaited, Committing):
+            self._deadlines.forget(awaited.unit_id)
+            self._reports.append(value)
+        elif isinstance(awaited, Predicting | Warming):
+            self._met(awaited.slot, value)
+        self._events.append(event_of(awaited, value))
+
+    def _met(self, slot: int, life: Life) -> None:
+        """Tell what an actor's answer says of it: what it predicted, its networks, and whether it is a new process."""
+        before = self._lives.get(slot)
+        if before is None or before.choice != life.choice:
+            self._watch.log(f"actor {slot}: {life.choice}")
+        if before is not None and before.process != life.process:
+            self._watch.log(f"actor {slot} works again, in another process")
+        self._lives[slot] = life
+        if life.rows:
+            self._watch.classified(life.rows)
+
+    def _heed_stop(self) -> None:
+        now = time.monotonic()
+        if self._stopped is None:
+            if self._watch.stop():
+                self._stopped = now
+                self._events.append(ev.Stop())
+            return
+        waited = now - self._stopped
+        if waited > self._settings.grace and not self._abandoned:
+            self._abandoned = True
+            self._watch.log(f"{self._settings.grace:g} s after the stop: units that are not committed are left")
+            self._events.append(ev.Stop(now=True))
+        self.over |= waited > self._settings.grace + COMMIT_GRACE
+
+    def _tell(self) -> None:
+        while self._events:
+            self._obey(self._scheduler.handle(self._events.popleft()))
+
+    def _obey(self, actions: list[ev.Action]) -> None:
+        for action in actions:
+            self._carry_out(action)
+
+    @singledispatchmethod
+    def _carry_out(self, action: Any) -> None:
+        raise TypeError(f"expected an action, got {action!r}")
+
+    @_carry_out.register
+    def _(self, action: ev.NeedUnits) -> None:
+        units = tuple(islice(self._units, action.count))
+        self._events.append(ev.UnitsPlanned(units) if units else ev.PlanExhausted())
+
+    @_carry_out.register
+    def _(self, action: ev.StartActor) -> None:
+        self._hands.start_actor(action.slot, action.generation)
+
+    @_carry_out.register
+    def _(self, action: ev.StopActor) -> None:
+        self._hands.stop_actor(action.slot, action.generation)
+
+    @_carry_out.register
+    def _(self, action: ev.StartLoad) -> None:
+        self._hands.start_load(action)
+
+    @_carry_out.register
+    def _(self, action: ev.StartPredict) -> None:
+        if not self._hands.start_predict(action):
+            self._events.append(ev.ActorLost(action.slot, action.generation, "it is gone already"))
+
+    @_carry_out.register
+    def _(self, action: ev.StartCommit) -> None:
+        self._hands.start_commit(action)
+
+    @_carry_out.register
+    def _(self, action: ev.Drop) -> None:
+        self._hands.drop(action.task)
+
+    @_carry_out.register
+    def _(self, action: ev.Cancel) -> None:
+        self._hands.cancel(action.task)
+
+    @_carry_out.register
+    def _(self, action: ev.StartDeadline) -> None:
+        self._deadlines.start(action.unit_id, action.attempt, time.monotonic())
+
+    @_carry_out.register
+    def _(self, action: ev.Finished) -> None:
+        self.over = True
+
+    @_carry_out.register
+    def _(self, action: ev.GiveUp) -> None:
+        raise RunError(action.reason)
