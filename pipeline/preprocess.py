@@ -61,12 +61,12 @@ def judge(cutout: Cutout, contract: ImageContract, width: float | None = None) -
     return Status.OK, flags, ""
 
 
-def contract_image(cutout: Cutout, contract: ImageContract, width: float) -> NDArray[np.uint8]:
-    """(C, size, size): `width` arcsec of sky centred on the source, north up, east left.
+def contract_image(cutout: Cutout, contract: ImageContract, width: float | None = None) -> NDArray[np.uint8]:
+    """(C, size, size): `width` arcsec of sky centred on the source, None the whole frame; north up, east left.
 
     Pixels without data get the colour of no flux.
     """
-    flux, nothing = _resample(cutout, contract.size, width)
+    flux, nothing = _resample(cutout, contract.size, frame_width(cutout) if width is None else width)
     flux[nothing] = 0
     return colours(flux * np.float32(contract.reference_pixel**2), contract)
 

@@ -1,0 +1,263 @@
+"""The DESI Legacy Imaging Surveys: co-added bricks of 0.262 arcsec pixels, in the tree that they are published as.
+
+Facts: legacysurvey.org pages dr10/files, dr10/bitmasks and dr9/files; legacypipe `survey.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.data import Cutout, PixelGrid, Product, RowFlag, Source
+from pipeline.errors import ArchiveError, BadImage, JobError, NoCoverage
+from pipeline.surveys import OpenProduct, TileImage
+from pipeline.surveys.boxes import Box, read, sample
+from pipeline.surveys.bricks import Bricks, brick_columns, owned_by_north
+from pipeline.surveys.tan import Tan
+
+PIXEL = 0.262  # arcsec (legacypipe, `wcs_for_brick`)
+BAD_BITS = sum(1 << bit for bit in (1, 2, 3, 4, 5, 6, 7, 11, 14, 15))
+"""Bits of maskbits that count as masked: BRIGHT, SATUR and ALLMASK of every band, MEDIUM (dr10/bitmasks).
+
+Not NPRIMARY (0), which marks the margin of a brick, and not GALAXY (12), which marks what we look for.
+"""
+IMAGE_MARGIN = 82  # pixels by which an image leaves its cell: 3600 pixels for 0.25 deg
+_SCALE_TOLERANCE = 1e-3  # arcsec
+_CENTRE_TOLERANCE = 1.0  # pixels between the brick's centre by the table and by the header
+_SPREAD: NDArray[np.float64] = np.linspace(-0.5, 0.5, 5)  # of the box: where neighbours are looked for
+
+
+class LegacyConfig(BaseModel):
+    """Bricks of the DESI Legacy Imaging Surveys (DECaLS, BASS, MzLS), from a copy of their tree."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["legacy"] = "legacy"
+    release: str = Field(default="dr10", pattern=r"^[a-z0-9.]+$")
+    regions: tuple[Literal["north", "south"], ...] = Field(default=("south",), min_length=1)
+    bands: tuple[str, ...] = Field(default=("g", "r", "z"), min_length=1)
+    use_maskbits: bool = True
+    frame: float = Field(default=64.0, gt=0)  # arcsec: what a job gets that asks for the whole frame
+
+    @property
+    def tables(self) -> Mapping[str, str]:
+        """Region -> path of its survey-bricks table below the root."""
+        return {
+            region: f"{self.release}/{region}/survey-bricks-{self.release}-{region}.fits.gz" for region in self.regions
+        }
+
+    @property
+    def table_columns(self) -> tuple[str, ...]:
+        """The columns that are read of those tables."""
+        return brick_columns(self.bands)
+
+
+class ArchiveIncomplete(ArchiveError):
+    """The table of bricks promises images that the archive does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Brick:
+    """One brick and what is open of it."""
+
+    region: str
+    number: int
+    images: Mapping[str, TileImage]  # by band, those that the archive has
+    tan: Tan
+
+
+class LegacySurvey:
+    """A `Survey` whose tiles are "<region>/<brick>", for example "south/1498p000"."""
+
+    def __init__(self, config: LegacyConfig, bricks: pa.Table) -> None:
+        """`bricks`: the survey-bricks tables of the regions in one, with a column `region`.
+
+        Raises JobError where it lacks columns or has no brick of a region.
+        """
+        if "region" not in bricks.column_names:
+            raise JobError("the survey-bricks table lacks the column region")
+        self.bands = config.bands
+        self._config = config
+        region = np.asarray(bricks["region"].to_pylist(), dtype=np.str_)
+        self._bricks: dict[str, Bricks] = {
+            name: Bricks(bricks.filter(pa.array(region == name)), config.bands) for name in config.regions
+        }
+
+    def tiles(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.str_]:
+        """(N,) "<region>/<brick>" of the owner of each position, "" where it has no exposure in any band."""
+        north = owned_by_north(ra, dec)
+        tiles = np.full(len(ra), "", dtype="<U16")
+        for region, bricks in self._bricks.items():
+            mine = np.nonzero(north if region == "north" else ~north)[0]
+            number = bricks.at(ra[mine], dec[mine])
+            found = number >= 0
+            names = np.char.add(f"{region}/", bricks.names) if len(bricks.names) else bricks.names
+            tiles[mine[found]] = names[number[found]]
+        return tiles
+
+    def products(self, tile: str) -> tuple[Product, ...]:
+        """One image a band that the brick was exposed in, and its maskbits if the job wants them."""
+        region, number = self._find(tile)
+        bricks = self._bricks[region]
+        bands = [band for band, exposed in zip(self.bands, bricks.exposed[number], strict=True) if exposed]
+        images = tuple(self._product(tile, band) for band in bands)
+        return (*images, self._product(tile, None)) if self._config.use_maskbits else images
+
+    def cut(self, open_product: OpenProduct, source: Source, width: float | None) -> Cutout:
+        """The sky around `source` on its own brick's pixels; what leaves the brick comes from its neighbours.
+
+        The brick's own pixels are as they are in the file, but for the unit. The strip that it lacks is
+        reprojected from the neighbours of the same region onto the brick's grid, and the row is flagged EDGE.
+        `masked_fraction` is of the part inside the brick, NaN where the mask was not read.
+        """
+        if not source.tile:
+            raise NoCoverage(f"no brick of {self._config.release} with {', '.join(self.bands)} at this position")
+        brick = self._opened(open_product, *self._find(source.tile))
+        grid = brick.tan.grid_at(source.ra, source.dec)
+        height, length = next(iter(brick.images.values())).shape
+        if not (-0.5 <= grid.centre[0] < length - 0.5 and -0.5 <= grid.centre[1] < height - 0.5):
+            raise BadImage(f"{source.tile}: the source is at pixel {grid.centre}, outside {height}x{length}")
+        box = Box.around(grid, self._config.frame if width is None else width)
+        inside = box.within(height, length)
+        flux = np.zeros((len(self.bands), *box.shape), np.float32)
+        bad = np.ones(flux.shape, np.bool_)
+        for c, band in enumerate(self.bands):
+            if band in brick.images:
+                flux[c][inside.slices(box)], bad[c][inside.slices(box)] = read(brick.images[band], inside)
+        flags = RowFlag(0)
+        if inside != box:
+            self._complete(open_product, brick, box, inside, (flux, bad))
+            flags = RowFlag.EDGE
+        flux[bad] = 0
+        flux /= np.float32(brick.tan.pixel_scale**2)
+        centre = (grid.centre[0] - box.x0, grid.centre[1] - box.y0)
+        masked = self._masked_fraction(open_product, source.tile, inside)
+        return Cutout(flux, bad, PixelGrid(centre, grid.matrix), flags, masked)
+
+    def _complete(
+        self,
+        open_product: OpenProduct,
+        brick: _Brick,
+        box: Box,
+        inside: Box,
+        planes: tuple[NDArray[np.float32], NDArray[np.bool_]],
+    ) -> None:
+        """Fill what the box lacks, into `planes`: each pixel from the first neighbour that has it.
+
+        Neighbours come in the order of the missing pixels that their cells own. A band that the brick itself
+        lacks stays missing.
+        """
+        flux, bad = planes
+        lacking = np.ones(box.shape, np.bool_)
+        lacking[inside.slices(box)] = False
+        y, x = np.nonzero(lacking)  # (K,)
+        ra, dec = brick.tan.to_sky((x + box.x0).astype(np.float64), (y + box.y0).astype(np.float64))
+        for number in self._neighbours(brick, box, ra, dec):
+            try:
+                neighbour = self._opened(open_product, brick.region, number)
+            except ArchiveIncomplete:
+                continue
+            for c, band in enumerate(self.bands):
+                if band not in brick.images or band not in neighbour.images:
+                    continue
+                todo = np.nonzero(bad[c, y, x])[0]
+                values, unknown = sample(neighbour.images[band], neighbour.tan, ra[todo], dec[todo])
+                flux[c, y[todo], x[todo]] = values
+                bad[c, y[todo], x[todo]] = unknown
+
+    def _neighbours(self, brick: _Brick, box: Box, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> list[int]:
+        """Numbers of the bricks that may hold positions of the box; the primary brick is not among them.
+
+        An image reaches beyond its cell, so a brick whose cell merely lies near the box counts as well.
+        """
+        bricks = self._bricks[brick.region]
+        owners, counts = np.unique(bricks.at(ra, dec), return_counts=True)
+        reach = 1 + 2 * IMAGE_MARGIN / max(box.shape)
+        x = (box.x0 + box.x1) / 2 + reach * _SPREAD * box.shape[1]
+        y = (box.y0 + box.y1) / 2 + reach * _SPREAD * box.shape[0]
+        grid_x, grid_y = np.repeat(x, len(y)), np.tile(y, len(x))
+        near = np.unique(bricks.at(*brick.tan.to_sky(grid_x, grid_y)))
+        ordered = [*owners[np.argsort(-counts, kind="stable")], *near]
+        return [int(number) for number in dict.fromkeys(ordered) if number not in (-1, brick.number)]
+
+    def _opened(self, open_product: OpenProduct, region: str, number: int) -> _Brick:
+        """The images of a brick, their projection checked against the table and each other.
+
+        Raises BadImage for a projection that is wrong, ArchiveError where the archive has none of the images.
+        """
+        bricks = self._bricks[region]
+        tile = f"{region}/{bricks.names[number]}"
+        images: dict[str, TileImage] = {}
+        tans: list[Tan] = []
+        for product in self.products(tile):
+            if product.band is None:
+                continue
+            try:
+                image = open_product(product)
+            except FileNotFoundError:
+                continue
+            tans.append(_checked_tan(image, product.path, (bricks.ra[number], bricks.dec[number])))
+            images[product.band] = image
+            _check_same(tans, [image.shape for image in images.values()], product.path)
+        if not images:
+            raise ArchiveIncomplete(f"{tile}: the table of bricks promises images, the archive has none")
+        return _Brick(region, number, images, tans[0])
+
+    def _masked_fraction(self, open_product: OpenProduct, tile: str, inside: Box) -> float:
+        if not self._config.use_maskbits:
+            return math.nan
+        try:
+            mask = open_product(self._product(tile, None))
+        except FileNotFoundError:
+            return math.nan
+        bits = mask.section(inside.y0, inside.y1, inside.x0, inside.x1)
+        return float(np.count_nonzero(bits & BAD_BITS) / bits.size)
+
+    def _find(self, tile: str) -> tuple[str, int]:
+        region, _, name = tile.partition("/")
+        if region not in self._bricks or name not in self._bricks[region].number:
+            raise NoCoverage(f"{tile}: no such brick with exposures in {', '.join(self.bands)}")
+        return region, self._bricks[region].number[name]
+
+    def _product(self, tile: str, band: str | None) -> Product:
+        region, _, name = tile.partition("/")
+        folder = f"{self._config.release}/{region}/coadd/{name[:3]}/{name}"
+        if band is None:
+            return Product(tile, "maskbits", None, f"{folder}/legacysurvey-{name}-maskbits.fits.fz")
+        return Product(tile, "image", band, f"{folder}/legacysurvey-{name}-image-{band}.fits.fz")
+
+
+def _checked_tan(image: TileImage, path: str, centre: tuple[float, float]) -> Tan:
+    """The image's projection: TAN, 0.262 arcsec, its centre where the table has the brick's.
+
+    About 2 % of the DR10 bricks have headers that contradict the catalogues (dr10/issues); the table is right.
+    """
+    tan = Tan.of(image.header, path)
+    if not abs(tan.pixel_scale - PIXEL) < _SCALE_TOLERANCE:
+        raise BadImage(f"{path}: {tan.pixel_scale:.5f} arcsec a pixel, expected {PIXEL}")
+    if len(image.shape) != 2:
+        raise BadImage(f"{path}: shape {image.shape}, expected one plane")
+    x, y = tan.to_pixels(np.array([centre[0]]), np.array([centre[1]]))
+    middle = (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2
+    if not max(abs(x[0] - middle[0]), abs(y[0] - middle[1])) <= _CENTRE_TOLERANCE:
+        raise BadImage(
+            f"{path}: by its header the brick's centre {centre} is at pixel ({x[0]:.1f}, {y[0]:.1f}), expected {middle}"
+        )
+    return tan
+
+
+def _check_same(tans: list[Tan], shapes: list[tuple[int, ...]], path: str) -> None:
+    """Raises BadImage where the last band lies on another grid than the first."""
+    first, last = tans[0], tans[-1]
+    same = np.allclose(first.reference, last.reference, rtol=0, atol=0.01) and np.allclose(
+        first.axes, last.axes, rtol=0, atol=1e-9
+    )
+    if not same or shapes[0] != shapes[-1]:
+        raise BadImage(f"{path}: shape {shapes[-1]} and WCS differ from those of the other bands, {shapes[0]}")

@@ -1,0 +1,76 @@
+"""Any celestial WCS that astropy reads (TAN, TPV, SIP, SIN, ...), as the linear map around one position."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from astropy.io.fits import Header
+from astropy.wcs import WCS, FITSFixedWarning, InconsistentAxisTypesError
+from numpy.typing import NDArray
+
+from pipeline.data import PixelGrid
+from pipeline.errors import BadImage
+
+_STEP = 1.0 / 3600  # deg: over which the map is taken as linear
+
+
+def linearised(
+    header: Mapping[str, Any], shape: tuple[int, int], position: tuple[float, float], name: str
+) -> PixelGrid:
+    """The map around `position` (ra, dec in deg) on an image of `shape`.
+
+    Without a WCS, a PIXSCALE card (arcsec) will do: then the source is in the middle and north is up, east left.
+    Raises BadImage, naming the file, where there is neither, or the WCS does not reach the position.
+    """
+    if not (header.get("CTYPE1") and header.get("CTYPE2")):
+        return _centred(header, shape, name)
+    wcs = _celestial(header, name)
+    x, y = wcs.all_world2pix(_around(*position), 0, quiet=True).T  # (5,): the position, east, west, north, south
+    matrix = np.array([[x[1] - x[2], x[3] - x[4]], [y[1] - y[2], y[3] - y[4]]]) / (2 * _STEP * 3600)
+    if not (np.isfinite(x).all() and np.isfinite(y).all() and abs(np.linalg.det(matrix)) > 0):
+        raise BadImage(f"{name}: its WCS does not reach {position}")
+    return PixelGrid((float(x[0]), float(y[0])), matrix)
+
+
+def _centred(header: Mapping[str, Any], shape: tuple[int, int], name: str) -> PixelGrid:
+    try:
+        scale = float(header.get("PIXSCALE", 0))
+    except (TypeError, ValueError):
+        scale = 0.0
+    if not (np.isfinite(scale) and scale > 0):
+        raise BadImage(f"{name}: has neither a WCS nor a PIXSCALE")
+    return PixelGrid(((shape[1] - 1) / 2, (shape[0] - 1) / 2), np.diag([-1 / scale, 1 / scale]))
+
+
+def _celestial(header: Mapping[str, Any], name: str) -> WCS:
+    cards = Header([(key, value) for key, value in header.items() if len(key) <= 8 and value is not None])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FITSFixedWarning)
+            wcs = WCS(cards, naxis=2).celestial
+    except (ValueError, MemoryError, InconsistentAxisTypesError) as error:
+        raise BadImage(f"{name}: no usable WCS: {' '.join(str(error).split())[:200]}") from error
+    if wcs.naxis != 2 or not wcs.has_celestial:
+        raise BadImage(f"{name}: its WCS is not of the sky: CTYPE {header['CTYPE1']}, {header['CTYPE2']}")
+    return wcs
+
+
+def _around(ra: float, dec: float) -> NDArray[np.float64]:
+    """(5, 2) a position and its neighbours east, west, north and south, degrees; good to the poles."""
+    a, d = np.radians([ra, dec])
+    axes = np.array(
+        [
+            [-np.sin(a), np.cos(a), 0.0],
+            [-np.cos(a) * np.sin(d), -np.sin(a) * np.sin(d), np.cos(d)],
+            [np.cos(a) * np.cos(d), np.sin(a) * np.cos(d), np.sin(d)],
+        ]
+    )
+    east, north, outward = axes
+    step = np.tan(np.radians(_STEP))
+    points = outward + step * np.array([0 * east, east, -east, north, -north])
+    return np.degrees(
+        np.stack([np.arctan2(points[:, 1], points[:, 0]), np.arctan2(points[:, 2], np.hypot(*points[:, :2].T))], axis=1)
+    )
