@@ -45,15 +45,13 @@ def unit_table(rows: pa.Table, parts: Sequence[Predictions], provenance: Provena
     for part in parts:
         _check_networks(part, provenance.networks)
     probabilities = {
-        network.prefix: rounded(
-            _spread([part.networks[network.prefix].probabilities for part in parts], parts)
-        )
+        network.prefix: rounded(_spread([part.networks[network.prefix].probabilities for part in parts], parts))
         for network in provenance.networks
     }  # (N, K) each
     status, reason = _judged(parts, probabilities)
     columns: dict[str, Any] = {
         "status": status,
-        "reason": pa.array([text or None for text in reason], pa.string()),
+        "reason": pa.array(reason.tolist(), pa.string()),
         "flags": np.concatenate([part.flags for part in parts]),
     }
     for name in ("fov_arcsec", "pixel_scale", "masked_fraction"):
@@ -68,7 +66,7 @@ def quarantined_table(rows: pa.Table, reason: str, provenance: Provenance) -> pa
     """The catalogue rows of a unit that failed too often: every row says so, and no network says anything."""
     columns: dict[str, Any] = {
         "status": np.full(rows.num_rows, Status.QUARANTINED.value),
-        "reason": pa.array([reason or None] * rows.num_rows, pa.string()),
+        "reason": pa.array([reason] * rows.num_rows, pa.string()),
         "flags": np.zeros(rows.num_rows, np.int32),
     }
     return _assembled(rows, columns, provenance)
@@ -80,9 +78,7 @@ def replace_rows(before: pa.Table, after: pa.Table) -> pa.Table:
     Raises UnitError where `after` has a row that `before` has not, or other columns.
     """
     if before.schema != after.schema:
-        raise UnitError(
-            f"columns differ between attempts: {sorted(set(before.schema) ^ set(after.schema), key=str)}"
-        )
+        raise UnitError(f"columns differ between attempts: {sorted(set(before.schema) ^ set(after.schema), key=str)}")
     replaced = pc.is_in(before["object_id"], value_set=after["object_id"].combine_chunks())
     found = pc.sum(replaced).as_py() or 0
     if found != after.num_rows:
@@ -148,9 +144,7 @@ def _network_columns(
     columns = {
         network.label: pa.array(labels, pa.string(), mask=unseen),
         network.confidence: pa.array(known.max(axis=1), pa.float32(), mask=unseen),
-        network.checkpoint_column: pa.array(
-            np.full(len(labels), network.checkpoint), pa.string(), mask=unseen
-        ),
+        network.checkpoint_column: pa.array(np.full(len(labels), network.checkpoint), pa.string(), mask=unseen),
     }
     for index, name in enumerate(network.classes):
         columns[network.probability(name)] = pa.array(probabilities[:, index], pa.float32(), mask=unseen)
@@ -158,9 +152,7 @@ def _network_columns(
         values = rounded(_spread([output.attention[name] for output in outputs], parts))
         columns[network.statistic(name)] = pa.array(values, pa.float32(), mask=unseen | np.isnan(values))
     maps = _spread([output.maps for output in outputs], parts)  # (N, 256)
-    cells = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(256), len(maps), [None, pa.py_buffer(maps.tobytes())]
-    )
+    cells = pa.FixedSizeBinaryArray.from_buffers(pa.binary(256), len(maps), [None, pa.py_buffer(maps.tobytes())])
     columns[network.map] = pc.if_else(pa.array(classified), cells, pa.scalar(None, pa.binary(256)))
     return columns
 
@@ -191,7 +183,7 @@ def _assembled(rows: pa.Table, columns: Mapping[str, Any], provenance: Provenanc
     _check_unique(rows["object_id"])
     passthrough = pa.schema([field for field in rows.schema if field.name not in PLAN_COLUMNS])
     schema = unit_schema(provenance.networks, rows.schema.field("object_id").type, passthrough)
-    constants = {"survey": provenance.survey, "release": provenance.release, "run_id": provenance.run_id}
+    constants = {"survey": provenance.survey, "data_release": provenance.release, "run_id": provenance.run_id}
     known = dict(columns)
     known["_healpix_29"] = healpix29(rows["ra"].to_numpy(), rows["dec"].to_numpy())
     arrays = []
