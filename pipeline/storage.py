@@ -66,6 +66,22 @@ class Storage:
         temporary = self._write_temporary(self.local / name, data)
         temporary.replace(self.local / name)
 
+    def point(self, name: str, target: str) -> None:
+        """Let `name` lead to the folder `target`: a relative link on a disk, a text object in an object store."""
+        if self.local is None:
+            self.replace(name, target.encode())
+            return
+        temporary = self.local / f"{name}.{uuid.uuid4().hex}.tmp"
+        temporary.symlink_to(target)
+        temporary.replace(self.local / name)
+
+    def pointed(self, name: str) -> str | None:
+        """The folder that `name` leads to, None where there is no such name."""
+        if self.local is None:
+            return self.read(name).decode() if self.exists(name) else None
+        path = self.local / name
+        return str(path.readlink()) if path.is_symlink() else None
+
     def read(self, name: str) -> bytes:
         """All bytes of `name`. Raises FileNotFoundError."""
         data: bytes = self.filesystem.cat_file(self.path(name))

@@ -14,6 +14,7 @@ Writers that a crash left behind can do no harm:
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -127,15 +128,11 @@ def manifests(storage: Storage) -> Iterator[Manifest]:
 
 def latest_manifests(storage: Storage) -> dict[str, Manifest]:
     """Unit id -> the manifest of its latest attempt, in order of the ids."""
-    names = [
-        manifest_name(unit_id, attempt) for unit_id, attempt in sorted(committed_attempts(storage).items())
-    ]
+    names = [manifest_name(unit_id, attempt) for unit_id, attempt in sorted(committed_attempts(storage).items())]
     return {manifest.unit_id: manifest for manifest in _read_all(storage, names)}
 
 
-def committed_table(
-    storage: Storage, unit_id: str, attempt: int, columns: Sequence[str] | None = None
-) -> pa.Table:
+def committed_table(storage: Storage, unit_id: str, attempt: int, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of an attempt. Raises CatalogueError where it was not committed, or its file is damaged."""
     manifest = _manifest(storage, unit_id, attempt)
     if manifest is None:
@@ -153,6 +150,18 @@ def unit_rows(storage: Storage, manifest: Manifest, columns: Sequence[str] | Non
     if found != manifest.sha256:
         raise CatalogueError(f"{manifest.parquet}: expected sha256 {manifest.sha256[:16]}, got {found[:16]}")
     return pq.read_table(pa.BufferReader(data), columns=None if columns is None else list(columns))
+
+
+def commits_digest(committed: Sequence[Manifest]) -> str:
+    """A name for what units hold: two sequences of manifests with the same digest hold the same."""
+    units = [(unit.unit_id, unit.attempt, unit.sha256) for unit in committed]
+    return hashlib.sha256(json.dumps(units).encode()).hexdigest()
+
+
+def status_counts(statuses: pa.ChunkedArray) -> dict[str, int]:
+    """Status -> rows, in order of the names."""
+    counted = {entry["values"]: entry["counts"] for entry in pc.value_counts(statuses).to_pylist()}
+    return dict(sorted(counted.items()))
 
 
 def read_manifest(storage: Storage, name: str) -> Manifest:
@@ -196,9 +205,7 @@ def _read_all(storage: Storage, names: Sequence[str]) -> Iterator[Manifest]:
     """Manifests in the order of their names, several at a time and never all in memory."""
     with ThreadPoolExecutor(_READERS) as pool:
         for start in range(0, len(names), 16 * _READERS):
-            yield from pool.map(
-                lambda name: read_manifest(storage, name), names[start : start + 16 * _READERS]
-            )
+            yield from pool.map(lambda name: read_manifest(storage, name), names[start : start + 16 * _READERS])
 
 
 def _described(
@@ -214,7 +221,7 @@ def _described(
         unit_id=unit.unit_id,
         attempt=attempt,
         rows=rows.num_rows,
-        statuses=_counts(rows["status"]),
+        statuses=status_counts(rows["status"]),
         sha256=hashlib.sha256(data).hexdigest(),
         bytes=len(data),
         tiles=unit.tiles,
@@ -237,11 +244,6 @@ def _adopted(data: bytes, table: pa.Table, networks: Sequence[NetworkColumns]) -
         return None
     same = ("object_id", "status", *(network.checkpoint_column for network in networks))
     return stored if stored.select(same).equals(table.select(same)) else None
-
-
-def _counts(statuses: pa.ChunkedArray) -> dict[str, int]:
-    counted = {entry["values"]: entry["counts"] for entry in pc.value_counts(statuses).to_pylist()}
-    return dict(sorted(counted.items()))
 
 
 def _histogram(pixels: pa.ChunkedArray) -> dict[int, int]:

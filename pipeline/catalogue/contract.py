@@ -12,6 +12,7 @@ import pyarrow as pa
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.catalogue.votable import has_datatype
 from pipeline.errors import JobError
 
 MAP_SUFFIX = "_att_map"
@@ -114,18 +115,22 @@ class SourcesDocument(_Document):
     columns: tuple[SourceColumnDocument, ...]
 
 
-def unit_schema(
-    networks: Sequence[NetworkColumns], id_type: pa.DataType, passthrough: pa.Schema
-) -> pa.Schema:
+def unit_schema(networks: Sequence[NetworkColumns], id_type: pa.DataType, passthrough: pa.Schema) -> pa.Schema:
     """The columns of a unit's file, attention maps included; the source table's own columns follow untouched.
 
-    Raises JobError where two columns would have one name; as in SQL, case does not tell them apart.
+    Raises JobError where a column of the source table is no plain number, boolean or text, or where two columns
+    would have one name; as in SQL, case does not tell them apart.
     """
     fields = list(_pipeline_fields(networks, id_type))
     taken = {field.name.lower(): "a column of the pipeline" for field in fields}
     if len(taken) < len(fields):
         raise JobError(f"networks {[network.prefix for network in networks]} give two columns the same name")
     for field in passthrough:
+        if not has_datatype(field.type):
+            raise JobError(
+                f"column {field.name!r} of the source table has the type {field.type}, which a VOTable cannot "
+                "describe: leave it out, or turn it into numbers, booleans or text"
+            )
         other = taken.get(field.name.lower())
         if other is not None:
             raise JobError(f"column {field.name!r} of the source table has the name of {other}: rename it")
@@ -192,9 +197,7 @@ def _filled(column: ColumnDocument, network: NetworkColumns) -> Iterator[ColumnD
 
 def _statistic(column: ColumnDocument, network: NetworkColumns, name: str) -> ColumnDocument:
     known = catalogue_document().statistics.get(name)
-    named = _replaced(column, {"{network}": network.prefix}).model_copy(
-        update={"name": network.statistic(name)}
-    )
+    named = _replaced(column, {"{network}": network.prefix}).model_copy(update={"name": network.statistic(name)})
     if known is None:
         meaning = named.meaning.replace("{statistic}", name)
         return named.model_copy(update={"meaning": meaning})

@@ -46,6 +46,4 @@ def _is_word(field: pa.Field) -> bool:
     """Whether a column repeats few values. Identifiers do not."""
     if field.name == "object_id":
         return False
-    return bool(
-        pa.types.is_string(field.type) or pa.types.is_large_string(field.type) or field.name == "flags"
-    )
+    return bool(pa.types.is_string(field.type) or pa.types.is_large_string(field.type) or field.name == "flags")
