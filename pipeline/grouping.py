@@ -52,6 +52,12 @@ def chunk_rows(tiles: pa.Array, limit: int) -> tuple[int, ...]:
     return (*chunks, total - start)
 
 
+def openings(tiles: pa.Array, chunks: tuple[int, ...]) -> int:
+    """Tiles that a unit's chunks open, all together: a tile on both sides of a cut counts twice, none ("") not."""
+    pieces = np.union1d(tile_ends(tiles), np.cumsum(chunks))
+    return sum(1 for end in pieces if tiles[int(end) - 1].as_py() != "")
+
+
 def tile_ends(tiles: pa.Array) -> NDArray[np.int64]:
     """Where each run of equal values ends, the last at N."""
     changes = pc.not_equal(tiles[1:], tiles[:-1]).to_numpy(zero_copy_only=False)

@@ -59,6 +59,11 @@ class Ordered:
         """Every row that is no source, by row number."""
         return self.connection.sql("SELECT * FROM rejected ORDER BY row").to_arrow_table()
 
+    def tile_count(self) -> int:
+        """Tiles inside the footprint."""
+        counted = self.connection.execute("SELECT count(*) FROM tiles WHERE tile <> ''").fetchall()
+        return int(counted[0][0])
+
     def tile_rows(self, *, outside: bool) -> Iterator[int]:
         """Rows of each tile, in the order of the plan; `outside`: of the rows outside the footprint."""
         cursor = self.connection.cursor().execute(_TILES.format(outside=outside))

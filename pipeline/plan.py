@@ -69,6 +69,7 @@ class PlanSummary(BaseModel):
     tiles: int  # distinct tiles of the rows inside it
     units: int
     chunks: int
+    openings: int  # tiles that chunks open, all chunks together: a tile counts again in each chunk that it meets
     parts: int
     invalid: Mapping[str, int] = {}  # reason -> rows of unplaced.parquet
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.data import Status, WorkUnit
 from pipeline.errors import CatalogueError, InvalidSources, JobError
-from pipeline.grouping import chunk_rows, slices, tile_ends, unit_id, unit_rows
+from pipeline.grouping import chunk_rows, openings, slices, tile_ends, unit_id, unit_rows
 from pipeline.ordering import Ordered, in_sky_order
 from pipeline.plan import (
     FOLDER,
@@ -90,10 +90,11 @@ class _PlanWriter:
     outside: int = 0
     tiles: int = 0
     chunks: int = 0
+    openings: int = 0
 
     def write(self, ordered: Ordered) -> None:
         """Every unit, in the order of the plan. Rows outside the footprint make units of their own."""
-        self.tiles = sum(1 for _ in ordered.tile_rows(outside=False))
+        self.tiles = ordered.tile_count()
         self.outside = sum(ordered.tile_rows(outside=True))
         counts = chain(
             unit_rows(ordered.tile_rows(outside=False), self.size.sources),
@@ -122,6 +123,7 @@ class _PlanWriter:
             tiles=self.tiles,
             units=sum(batch.num_rows for batch in self.units),
             chunks=self.chunks,
+            openings=self.openings,
             parts=self.parts,
             invalid=invalid,
         )
@@ -134,6 +136,7 @@ class _PlanWriter:
             for table in tables:
                 writer.write_table(table, row_group_size=table.num_rows)
                 units.append(_unit(table, name, start, self.size.chunk))
+                self.openings += openings(table.column(TILE).combine_chunks(), units[-1].chunks)
                 start += table.num_rows
         _create(self.storage, name, sink.getvalue().to_pybytes())
         self.parts += 1
