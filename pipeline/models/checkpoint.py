@@ -154,8 +154,10 @@ def _read_contract(metadata: dict[str, Any], name: str) -> Contract:
         promised = json.loads(metadata["contract"])
     except (RecursionError, TypeError, ValueError) as error:
         raise CheckpointError(f"{name}: the contract is no JSON: {error}") from error
-    if not isinstance(promised, dict) or promised.pop("version", None) != VERSION:
-        raise CheckpointError(f"{name}: expected a contract of version {VERSION}")
+    if not isinstance(promised, dict):
+        raise CheckpointError(f"{name}: expected a contract, got {promised!r}")
+    if (version := promised.pop("version", None)) != VERSION:
+        raise CheckpointError(f"{name}: expected a contract of version {VERSION}, got {version}")
     types = get_type_hints(Contract) | {"config": type(_known(promised.get("network"), name))}
     contract = Contract(**read_fields(types, promised, f"{name}: contract"))
     _check_numbers(contract, name)
