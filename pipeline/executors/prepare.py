@@ -15,6 +15,7 @@ from pipeline.archives.tables import read_table
 from pipeline.catalogue.contract import NetworkColumns, unit_schema
 from pipeline.checkpoints import common_image, job_checkpoints
 from pipeline.errors import ArchiveUnreachable, JobError
+from pipeline.estimate import Estimate, estimate
 from pipeline.executors.watch import OnLog
 from pipeline.job import Job, without_credentials
 from pipeline.planner import Plan, UnitSize, keep_tiles, open_plan, plan
@@ -34,6 +35,14 @@ class Prepared:
 
     work: Work
     plan: Plan
+    gflops: float  # of all networks together, an image
+
+
+def job_estimate(prepared: Prepared) -> Estimate:
+    """What the run takes of the archive, the disk and the processors."""
+    work, plan = prepared.work, prepared.plan
+    survey = open_survey(work.job, plan.tile_table())
+    return estimate(plan, survey, work.job.mirror, networks=len(work.networks), gflops=prepared.gflops)
 
 
 def prepare(job: Job, output: str, run_id: str, log: OnLog) -> Prepared:
@@ -42,6 +51,7 @@ def prepare(job: Job, output: str, run_id: str, log: OnLog) -> Prepared:
     Raises JobError, CheckpointError, InvalidSources, ArchiveUnreachable.
     """
     from pipeline.attention import ATTENTION_COLUMNS
+    from pipeline.models.network import gflops
 
     storage = Storage(output)
     checkpoints = job_checkpoints(job)
@@ -61,7 +71,8 @@ def prepare(job: Job, output: str, run_id: str, log: OnLog) -> Prepared:
     digest = job.digest({network.prefix: network.checkpoint for network in networks})
     _claim(storage, job, digest)
     work = Work(job=job, output=output, run_id=run_id, digest=digest, image=image, networks=networks)
-    return Prepared(work, _plan(work, storage, log))
+    cost = sum(gflops(checkpoint.config) for checkpoint in checkpoints.values())
+    return Prepared(work, _plan(work, storage, log), cost)
 
 
 def tile_table(job: Job) -> pa.Table | None:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,3 +45,10 @@ class NetworkConfig(Protocol):
     def build(self) -> nn.Module:
         """The network with untrained weights, drawn from torch's global generator."""
         ...
+
+
+def gflops(config: NetworkConfig) -> float:
+    """Billions of operations an image, two a multiply-add, as torch counts them; without making the weights."""
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        config.build().eval()(torch.empty(1, config.bands, config.size, config.size))
+    return counter.get_total_flops() / 1e9
