@@ -43,6 +43,8 @@ class MockSky:
                 f"expected bricks of 400 to {BRICK_PIXELS} pixels whose last 100-pixel tile has 4 or more, "
                 f"got {self.brick_pixels}"
             )
+        if not 1.5 <= self.max_radius <= 15:
+            raise ValueError(f"expected a largest radius of 1.5 to 15 arcsec, got {self.max_radius}")
         needed = self.columns * self.rows * 3
         if self.galaxies < needed:
             raise ValueError(f"expected at least {needed} galaxies for their fixed places, got {self.galaxies}")

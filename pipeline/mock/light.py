@@ -126,25 +126,28 @@ def _spiral(galaxy: Galaxy, rng: np.random.Generator) -> list[Component]:
 
 
 def _merger(galaxy: Galaxy, rng: np.random.Generator) -> list[Component]:
-    """Two galaxies that overlap, each with a tidal tail, in a common envelope.
+    """Two galaxies that overlap, each with a tidal tail of its own strength, in a common envelope.
 
-    The catalogue position is that of the larger one; the other stands one radius away.
+    The catalogue position is that of the larger one; the other stands a little over one radius away.
     """
-    share = rng.uniform(0.3, 0.45)  # of the light that is in the companion
+    share = rng.uniform(0.3, 0.48)  # of the light that is in the companion
     away = rng.uniform(0, 2 * np.pi)
-    offset = rng.uniform(0.9, 1.25) * np.array([np.cos(away), np.sin(away)])  # half-light radii
-    sense = rng.choice((-1.0, 1.0))
-    tails = _tail((0.0, 0.0), away + np.pi, sense) + 0.8 * _tail((offset[0], offset[1]), away, sense)
-    first = _sersic(2.5, 0.45 * galaxy.radius).shear(q=galaxy.axis_ratio, beta=_turn(galaxy))
-    second = _sersic(1.0, 0.38 * galaxy.radius).shear(
+    offset = rng.uniform(1.0, 1.5) * np.array([np.cos(away), np.sin(away)])  # half-light radii
+    turns = rng.uniform(0.5, 1.7, size=2) * rng.choice((-1.0, 1.0))
+    strengths = rng.permutation((1.0, rng.uniform(0.1, 0.8)))
+    tails = strengths[0] * _tail((0.0, 0.0), away + np.pi + rng.normal(0, 0.5), turns[0])
+    tails += strengths[1] * _tail((offset[0], offset[1]), away + rng.normal(0, 0.5), turns[1])
+    first = _sersic(2.5, 0.42 * galaxy.radius).shear(q=galaxy.axis_ratio, beta=_turn(galaxy))
+    second = _sersic(1.0, 0.36 * galaxy.radius).shear(
         q=rng.uniform(0.45, 0.9), beta=rng.uniform(0, 180) * galsim.degrees
     )
     envelope = _sersic(1.0, 1.1 * galaxy.radius).shift(*(galaxy.radius * offset / 2))
+    shift = tuple(galaxy.radius * offset)
     return [
-        _part(galaxy, first, 0.62 * (1 - share), _OLD),
-        _part(galaxy, second.shift(*(galaxy.radius * offset)), 0.62 * share, _DISC),
+        _part(galaxy, first, 0.68 * (1 - share), _OLD),
+        _part(galaxy, second.shift(*shift), 0.68 * share, _DISC),
         _part(galaxy, envelope, 0.18, _DISC),
-        _part(galaxy, _drawn(tails, galaxy.radius), 0.20, _YOUNG),
+        _part(galaxy, _drawn(tails, galaxy.radius), 0.14, _DISC),
     ]
 
 
@@ -192,7 +195,7 @@ def _arms(rng: np.random.Generator) -> NDArray[np.float64]:
     pitch = np.radians(rng.uniform(14, 28)) * rng.choice((-1.0, 1.0))
     phase = np.arctan2(y, x) - np.log(np.maximum(radius, 0.05)) / np.tan(pitch) - rng.uniform(0, 2 * np.pi)
     ridge = np.exp(rng.uniform(3.0, 5.0) * (np.cos(number * phase) - 1))
-    envelope = np.exp(-1.3 * radius) * radius**2 / (radius**2 + 0.15) / (1 + np.exp(6 * (radius - 2.6)))
+    envelope = np.exp(-1.2 * radius) * radius**2 / (radius**2 + 0.15) / (1 + np.exp(6 * (radius - 2.6)))
     surface = ridge * envelope
     where = rng.choice(surface.size, size=40, p=(surface * radius).ravel() / np.sum(surface * radius))
     knots = np.zeros_like(surface)
@@ -201,14 +204,14 @@ def _arms(rng: np.random.Generator) -> NDArray[np.float64]:
     return surface * (1 + 0.9 * knots)
 
 
-def _tail(start: tuple[float, float], angle: float, sense: float) -> NDArray[np.float64]:
-    """Surface brightness of one tidal tail: an arc that widens and fades as it leaves `start`."""
+def _tail(start: tuple[float, float], angle: float, turn: float) -> NDArray[np.float64]:
+    """Surface brightness of a tidal tail: an arc through `turn` radians that widens and fades to nothing."""
     x, y = _plane()
     surface = np.zeros_like(x)
     for t in np.linspace(0, 1, 36):
-        reach, direction = 0.35 + 2.0 * t, angle + sense * 2.0 * t
+        reach, direction = 0.4 + 2.1 * t, angle + turn * t
         at = start[0] + reach * np.cos(direction), start[1] + reach * np.sin(direction)
-        surface += np.exp(-1.8 * t) * _spot(x, y, *at, 0.13 + 0.12 * t)
+        surface += np.exp(-t) * (1 - t) * _spot(x, y, *at, 0.12 + 0.14 * t)
     return surface
 
 

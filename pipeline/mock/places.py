@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.mock.bricks import MARGIN, PIXEL, Brick, MockSky
 
@@ -38,12 +39,18 @@ def empty_corner(bricks: tuple[Brick, ...]) -> Gap:
     return Gap(brick.ra1 + (brick.ra2 - brick.ra1) / 4, brick.dec1 + (brick.dec2 - brick.dec1) / 4)
 
 
-def galaxy_places(sky: MockSky, bricks: tuple[Brick, ...], rng: np.random.Generator) -> list[Place]:
-    """One place a galaxy: the special ones first, then random ones that leave each other room."""
+def galaxy_places(
+    sky: MockSky, bricks: tuple[Brick, ...], smallest: Sequence[float], rng: np.random.Generator
+) -> list[Place]:
+    """One place a galaxy: the special ones first, then random ones that leave each other room.
+
+    `smallest` are the least half-light radii, arcsec, of the galaxies that take the places in turn.
+    """
     places = list(_special(sky, bricks))
-    while len(places) < sky.galaxies:
-        radius = float(np.clip(rng.lognormal(np.log(2.6), 0.55), MIN_RADIUS, sky.max_radius))
-        places.append(_roomiest(radius, places, bricks, rng))
+    for least in smallest[len(places) :]:
+        radius = float(np.clip(rng.lognormal(np.log(2.6), 0.55), least, sky.max_radius))
+        ra, dec = _roomiest(radius, places, bricks, rng)
+        places.append(Place(ra, dec, radius))
     return places
 
 
@@ -58,12 +65,9 @@ def star_places(
     places = [(target.ra + 3 * target.radius / 3600, target.dec)]
     west, east, south, north = _bounds(bricks)
     while len(places) < sky.stars:
-        clear = 18.0 if len(places) < bright else 3.0  # arcsec
-        for _ in range(_TRIES):
-            ra, dec = rng.uniform(west, east), rng.uniform(south, north)
-            if _clearance(ra, dec, clear, galaxies) > 0:
-                break
-        places.append((ra, dec))
+        ra, dec = rng.uniform(west, east, _TRIES), rng.uniform(south, north, _TRIES)
+        best = _first_with_room(_clearance(ra, dec, 18.0 if len(places) < bright else 3.0, galaxies))
+        places.append((float(ra[best]), float(dec[best])))
     return places[: sky.stars]
 
 
@@ -83,30 +87,33 @@ def _special(sky: MockSky, bricks: tuple[Brick, ...]) -> Iterator[Place]:
     yield Place(last.ra, last.dec, 3.0)
 
 
-def _roomiest(radius: float, places: list[Place], bricks: tuple[Brick, ...], rng: np.random.Generator) -> Place:
-    """The first random place with room on every side, or the one with most room of all that were tried."""
+def _roomiest(
+    radius: float, places: list[Place], bricks: tuple[Brick, ...], rng: np.random.Generator
+) -> tuple[float, float]:
+    """A random (ra, dec) with room on every side and whole fields of view, away from the empty corner."""
     west, east, south, north = _bounds(bricks)
     gap = empty_corner(bricks)
     inset = max(2.0, _FIELD * radius + 2 - MARGIN * PIXEL) / 3600  # deg
-    best, best_room = None, -np.inf
-    for _ in range(_TRIES):
-        ra, dec = rng.uniform(west + inset, east - inset), rng.uniform(south + inset, north - inset)
-        to_gap = max(ra - gap.ra, dec - gap.dec) * 3600 - _FIELD * radius
-        room = min(_clearance(ra, dec, radius, places), to_gap)
-        if room > best_room:
-            best, best_room = Place(ra, dec, radius), room
-        if room > 0:
-            break
-    if best is None:
-        raise ValueError(f"no room for a galaxy of {radius:.1f} arcsec on this sky")
-    return best
+    ra = rng.uniform(west + inset, east - inset, _TRIES)
+    dec = rng.uniform(south + inset, north - inset, _TRIES)
+    to_gap = np.maximum(ra - gap.ra, dec - gap.dec) * 3600 - _FIELD * radius
+    best = _first_with_room(np.minimum(_clearance(ra, dec, radius, places), to_gap))
+    return float(ra[best]), float(dec[best])
 
 
-def _clearance(ra: float, dec: float, radius: float, places: list[Place]) -> float:
-    """Arcsec between this source and the nearest galaxy beyond twice their radii."""
-    table = np.array([(p.ra, p.dec, p.radius) for p in places])
-    east = (table[:, 0] - ra) * np.cos(np.radians(dec))
-    return float(np.min(np.hypot(east, table[:, 1] - dec) * 3600 - 2 * (table[:, 2] + radius) - 2))
+def _first_with_room(room: NDArray[np.float64]) -> int:
+    """Index of the first positive entry, or of the largest where the sky is too full for one."""
+    return int(np.argmax(room > 0) if (room > 0).any() else np.argmax(room))
+
+
+def _clearance(
+    ra: NDArray[np.float64], dec: NDArray[np.float64], radius: float, places: list[Place]
+) -> NDArray[np.float64]:
+    """(T,) arcsec from each position to the nearest galaxy, beyond twice the radii of both."""
+    ras, decs, radii = np.array([(p.ra, p.dec, p.radius) for p in places]).T
+    east = (ras - ra[:, None]) * np.cos(np.radians(decs))
+    apart = np.hypot(east, decs - dec[:, None]) * 3600  # (T, places)
+    return np.min(apart - 2 * (radii + radius) - 2, axis=1)
 
 
 def _bounds(bricks: tuple[Brick, ...]) -> tuple[float, float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ _AXIS_RATIOS = {
 _BRIGHTNESS = {
     "round": 20.3, "in_between": 20.4, "cigar": 20.3, "edge_on": 20.2, "spiral": 21.2, "merger": 21.0,
 }  # fmt: skip
+# Arcsec, half-light: below these the seeing hides what makes the class. Chosen.
+SMALLEST = {"round": 1.5, "in_between": 1.5, "cigar": 1.8, "edge_on": 2.0, "spiral": 3.0, "merger": 3.0}
 _R_MAG = (15.5, 18.9)  # r < 19 is the limit of Galaxy Zoo DESI (archives.md 1.4)
 
 
@@ -54,10 +57,15 @@ class Star:
     mags: tuple[float, float, float]  # AB, in the order of BANDS
 
 
-def galaxies(places: list[Place], rng: np.random.Generator) -> tuple[Galaxy, ...]:
-    """One galaxy a place. Classes are dealt in turn, so that each has its share of every kind of place."""
-    deal = np.concatenate([rng.permutation(len(CLASSES)) for _ in range(-(-len(places) // len(CLASSES)))])
-    return tuple(_galaxy(CLASSES[k], place, rng) for k, place in zip(deal, places, strict=False))
+def deal(count: int, rng: np.random.Generator) -> list[str]:
+    """Classes in turn, six by six in a random order, so that each has its share of every kind of place."""
+    hands = (rng.permutation(len(CLASSES)) for _ in range(-(-count // len(CLASSES))))
+    return [CLASSES[k] for hand in hands for k in hand][:count]
+
+
+def galaxies(kinds: Sequence[str], places: Sequence[Place], rng: np.random.Generator) -> tuple[Galaxy, ...]:
+    """One galaxy a place, each of its class."""
+    return tuple(_galaxy(kind, place, rng) for kind, place in zip(kinds, places, strict=True))
 
 
 def stars(places: list[tuple[float, float]], bright: int, rng: np.random.Generator) -> tuple[Star, ...]:

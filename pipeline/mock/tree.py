@@ -21,7 +21,7 @@ from pipeline.mock.images import brick_flux
 from pipeline.mock.light import Light, light
 from pipeline.mock.masks import brick_maskbits
 from pipeline.mock.places import Gap, empty_corner, galaxy_places, star_places
-from pipeline.mock.sources import CLASSES, Galaxy, Star, bright_stars, galaxies, stars
+from pipeline.mock.sources import CLASSES, SMALLEST, Galaxy, Star, bright_stars, deal, galaxies, stars
 from pipeline.mock.tables import all_sky_rows, south_rows, sweep_name, sweep_rows, tractor_rows
 from pipeline.mock.truth import truth_table
 
@@ -92,9 +92,10 @@ def _scene(sky: MockSky, seed: int) -> _Scene:
     """The sky of a seed. Places and details have random streams of their own."""
     places_rng, details_rng = np.random.default_rng((seed, 0)), np.random.default_rng((seed, 1))
     bricks = block(sky)
-    places = galaxy_places(sky, bricks, places_rng)
+    kinds = deal(sky.galaxies, details_rng)
+    places = galaxy_places(sky, bricks, [SMALLEST[kind] for kind in kinds], places_rng)
     bright = bright_stars(sky)
-    all_galaxies = galaxies(places, details_rng)
+    all_galaxies = galaxies(kinds, places, details_rng)
     all_stars = stars(star_places(sky, bricks, places, bright, places_rng), bright, details_rng)
     lights = (*map(light, all_galaxies), *map(light, all_stars))
     return _Scene(bricks, empty_corner(bricks), all_galaxies, all_stars, lights)
