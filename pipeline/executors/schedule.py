@@ -4,8 +4,8 @@
                       ^ a failure or a passed deadline drops it all: next attempt; after the last, quarantine
 
 Bytes: images of loaded chunks and what is reserved for chunks under way stay below `bytes_cap`. A load starts
-if its reservation fits under the cap, or if no other chunk is loaded or loading: a chunk larger than the cap
-goes through alone. Results larger than reserved (the estimate a row is the largest seen) hold back further
+if its reservation fits under the cap, or if no bytes are in use at all: a chunk larger than the cap goes
+through alone. Results larger than reserved (the estimate a row is the largest seen) hold back further
 loads until they are gone. A cancelled task's bytes count as free at once.
 
 Order: chunks of the oldest attempt first, in loads and predicts alike, so that units finish one after
