@@ -87,12 +87,12 @@ def run_script(text: str, folder: Path, *, code: int = 0, restarts: int = 0, sto
         "SLURM_RESTART_COUNT": str(restarts),
     }
     command = ["bash", str(folder / "pipeline.sbatch"), *ARGUMENTS]
-    with subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
         if stop:
             _wait_for(folder / "pipeline")
             process.send_signal(signal.SIGTERM)
         try:
-            process.communicate(timeout=20)
+            process.wait(timeout=20)
         finally:
             (folder / "busy").unlink(missing_ok=True)
     return Ended(process.returncode, folder)
