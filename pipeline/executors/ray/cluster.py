@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,17 +67,8 @@ def ray_session(address: str | None = None, size: LocalRay = LocalRay()) -> Iter
         yield _resources()
         return
     with _environment(ENVIRONMENT):
-        if address is None:
-            ray.init(
-                address="local",
-                num_cpus=size.cpus,
-                object_store_memory=size.store_bytes,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with _sigterm_kept():
+            _init(address, size)
         try:
             yield _resources()
         finally:
@@ -114,15 +107,40 @@ def share_out(wanted: EngineSection, resources: Mapping[str, float]) -> Shares:
 
 def _actor_cpus(cpus: float, actors: int, *, on_cpu: bool) -> float:
     """CPUs of an actor: most of them where it computes on them, else one that feeds its GPU."""
-    part = ACTOR_PART * cpus / actors
-    if on_cpu:
-        return float(int(part)) if part >= 1 else _granular(part)
-    return min(1.0, _granular(part / 2))
+    most = ACTOR_PART * cpus / actors
+    if on_cpu and most >= 1.0:
+        return float(int(most))
+    return min(1.0, _granular(most / 1.5))
 
 
 def _granular(cpus: float) -> float:
     """Rounded down to what Ray counts in: 1/10,000 of a CPU (docs.ray.io, fractional resources)."""
     return int(cpus * 1e4) / 1e4
+
+
+def _init(address: str | None, size: LocalRay) -> None:
+    if address is not None:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        return
+    ray.init(
+        address="local",
+        num_cpus=size.cpus,
+        object_store_memory=size.store_bytes,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Put the caller's SIGTERM handler back: `ray.init` installs one that exits at once, with code 15."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _resources() -> Mapping[str, float]:

@@ -38,6 +38,7 @@ class Settings:
     unit_attempts: int = 3  # then the unit is quarantined
     unit_deadline: float = 3600.0  # s, then the unit is tried again
     grace: float = 120.0  # s that open units get to finish when the run is stopped
+    kill_after: float = 10.0  # s that a cancelled load or commit gets to end by itself
 
     def limits(self) -> Limits:
         return Limits(
@@ -78,7 +79,7 @@ class _Engine(Generic[ReportT]):
     ) -> None:
         self._units, self._settings, self._watch = units, settings, watch
         self._scheduler = Scheduler(settings.limits())
-        self._hands = Hands(work, settings.shares)
+        self._hands = Hands(work, settings.shares, settings.kill_after)
         self._deadlines = Deadlines(settings.unit_deadline)
         self._events: deque[ev.Event] = deque()
         self._reports: deque[ReportT] = deque()

@@ -18,8 +18,6 @@ from pipeline.executors.ray.failures import Blame, Failure, failure
 from pipeline.executors.ray.tasks import Tasks
 from pipeline.executors.ray.work import AnyWork
 
-FORCE_AFTER = 10.0  # s that a cancelled task has to end by itself, before its worker is killed
-
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
@@ -36,7 +34,8 @@ class Pressure:
 class Hands:
     """References only: images and predictions stay in the object store of the node that made them."""
 
-    def __init__(self, work: AnyWork, shares: Shares) -> None:
+    def __init__(self, work: AnyWork, shares: Shares, kill_after: float) -> None:
+        self._kill_after = kill_after
         self._tasks = Tasks(work, shares.load_cpus)
         self._pool = ActorPool(work, shares)
         self._awaited: dict[ObjectRef[Any], Awaited] = {}  # by the small answer that comes with the result
@@ -84,7 +83,7 @@ class Hands:
         """Ask the task to end; its answer is not told any more. A running prediction goes on to its end."""
         answer = self._answers.get(task)
         if answer is not None:
-            self._cancelled[task] = time.monotonic() + FORCE_AFTER
+            self._cancelled[task] = time.monotonic() + self._kill_after
             ray.cancel(answer)
 
     # answers

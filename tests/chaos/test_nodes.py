@@ -1,0 +1,47 @@
+"""A node of a cluster of three goes away, with its tasks, its actor and the images in its store."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from pipeline.executors.ray.cluster import ray_session
+from pipeline.executors.ray.engine import run_engine
+from tests.chaos.fake_work import FakeWatch, FakeWork, fake_settings, fake_units, undisturbed
+
+UNITS = fake_units(12)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head without CPUs and two nodes of two."""
+    nodes: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
+    for _ in range(2):
+        nodes.add_node(num_cpus=2, object_store_memory=80_000_000)
+    nodes.wait_for_nodes()
+    with ray_session(nodes.address):
+        yield nodes
+    nodes.shutdown()
+
+
+def test_a_removed_node_changes_nothing(work: FakeWork, cluster: Any, dice: random.Random) -> None:
+    remove_at = dice.randrange(16, 300)  # rows
+    gone = dice.choice(sorted(cluster.worker_nodes, key=lambda node: node.unique_id))
+
+    def remove_once(rows: int) -> None:
+        if rows >= remove_at:
+            watch.on_classified = lambda rows: None
+            cluster.remove_node(gone, allow_graceful=False)
+            watch.log("removed")
+
+    watch = FakeWatch(on_classified=remove_once)
+    slow = FakeWork(work.folder, predict_seconds=0.05)
+    reports = list(run_engine(slow, UNITS, fake_settings(unit_deadline=30.0), watch))
+    assert "removed" in watch.lines
+    assert sorted(report.unit_id for report in reports) == [unit.unit_id for unit in UNITS]
+    assert work.catalogue() == undisturbed(UNITS, Path(work.folder).parent / "undisturbed")
