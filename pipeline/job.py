@@ -213,15 +213,12 @@ def _valid_keys(path: Sequence[str]) -> list[str]:
 
 
 def _section(schema: dict[str, Any], here: dict[str, Any], part: str) -> dict[str, Any]:
-    below = here.get("properties", {}).get(part)
-    if below is None:
-        below = here.get("discriminator", {}).get("mapping", {}).get(part) or here.get("additionalProperties") or here
-        below = {"$ref": below} if isinstance(below, str) else below
-    if isinstance(below, dict) and "anyOf" in below:
-        below = next((option for option in below["anyOf"] if "$ref" in option), below)
-    if isinstance(below, dict) and "$ref" in below:
-        return dict(schema["$defs"][below["$ref"].rpartition("/")[2]])
-    return below if isinstance(below, dict) else here
+    """The schema of what lies at `part` of `here`, `here` itself where `part` only names a kind."""
+    tagged = here.get("discriminator", {}).get("mapping", {}).get(part)
+    named = here.get("additionalProperties") or next(iter(here.get("patternProperties", {}).values()), None)
+    below = here.get("properties", {}).get(part) or ({"$ref": tagged} if tagged else named) or here
+    below = next((option for option in below.get("anyOf", ()) if "$ref" in option), below)
+    return dict(schema["$defs"][below["$ref"].rpartition("/")[2]]) if "$ref" in below else below
 
 
 def _without_credentials(value: Any) -> Any:

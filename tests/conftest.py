@@ -24,3 +24,21 @@ def mock_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def noiseless_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same sky without noise."""
     return _tiny_mock(tmp_path_factory.mktemp("mock") / "noiseless", noiseless=True)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a network that is small enough for tests."""
+    from tests.runs import tiny_checkpoint
+
+    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, mock_tree: Path, checkpoint: Path) -> Path:
+    """The output of one undisturbed local run over the mock tree. Read only."""
+    from tests.runs import undisturbed
+
+    output = tmp_path_factory.mktemp("whole") / "catalogue"
+    undisturbed(mock_tree, checkpoint, output)
+    return output

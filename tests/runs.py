@@ -39,14 +39,14 @@ def tiny_checkpoint(folder: Path, **changes: Any) -> Path:
 
 def mock_job(tree: Path, checkpoint: Path, *overrides: str, executor: str = "local") -> Job:
     """The job `decals` over a mock tree with the tiny network, in several small units."""
-    values = {
-        "mirror": str(tree),
-        "networks.dmagnet.checkpoint": str(checkpoint),
-        "engine.executor": executor,
-        "units.sources": 8,
-        "units.chunk": 4,
-    }
-    return load_job("decals", overrides, environment={}, values=values)
+    settings = [
+        f"mirror={tree}",
+        f"networks.dmagnet.checkpoint={checkpoint}",
+        f"engine.executor={executor}",
+        "units.sources=8",
+        "units.chunk=4",
+    ]
+    return load_job("decals", [*settings, *overrides], environment={})
 
 
 def undisturbed(tree: Path, checkpoint: Path, output: Path) -> RunSummary:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,24 +10,11 @@ import pytest
 from pipeline import open_catalogue
 from pipeline.errors import ArchiveUnreachable, CheckpointError, DiskFull, JobError
 from pipeline.executors.runner import run
+from pipeline.executors.session import Reporter
 from pipeline.executors.summary import ExitCode
 from pipeline.executors.watch import Progress, StopRequest
-from pipeline.executors.session import Reporter
 from pipeline.storage import Storage
-from tests.runs import assert_equal_catalogues, committed_rows, mock_job, tiny_checkpoint, undisturbed
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, mock_tree: Path, checkpoint: Path) -> Iterator[Path]:
-    """The output of one undisturbed local run."""
-    output = tmp_path_factory.mktemp("whole") / "catalogue"
-    undisturbed(mock_tree, checkpoint, output)
-    yield output
+from tests.runs import assert_equal_catalogues, committed_rows, mock_job, undisturbed
 
 
 def test_every_source_comes_out_once_with_a_status(whole: Path) -> None:
@@ -88,7 +74,7 @@ def test_an_output_of_another_job_is_refused_and_the_difference_named(
     whole: Path, mock_tree: Path, checkpoint: Path
 ) -> None:
     with pytest.raises(JobError, match=r"units\.chunk was 4, is 5"):
-        run(mock_job(mock_tree, checkpoint, "units.chunk=5").model_copy(update={}), str(whole))
+        run(mock_job(mock_tree, checkpoint, "units.chunk=5"), str(whole))
 
 
 def test_a_run_where_most_of_the_archive_fails_stops_and_says_why(
@@ -98,12 +84,12 @@ def test_a_run_where_most_of_the_archive_fails_stops_and_says_why(
     shutil.copytree(mock_tree, tree)
     for path in tree.glob("dr10/south/coadd/**/*-image-*.fits.fz"):
         path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(Exception, match="engine.failure_fraction is 0.5"):
+    with pytest.raises(Exception, match=r"engine\.failure_fraction is 0\.5"):
         run(mock_job(tree, checkpoint), str(tmp_path / "out"))
 
 
 def test_a_tree_without_bricks_is_unreachable(tmp_path: Path, checkpoint: Path) -> None:
-    with pytest.raises(ArchiveUnreachable, match="survey-bricks-dr10-south"):
+    with pytest.raises(ArchiveUnreachable, match="no such folder"):
         run(mock_job(tmp_path / "nowhere", checkpoint), str(tmp_path / "out"))
 
 

@@ -48,19 +48,10 @@ def note(message: str, style: str = "") -> None:
 
 def facts(title: str, rows: Mapping[str, object]) -> None:
     """Names and values, one a line, on stdout."""
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        show_header=False,
-        box=None,
-        padding=(0, 2, 0, 0),
-    )
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
+    width = max(map(len, rows), default=0)
+    out.print(Text(title, style="bold"))
     for name, value in rows.items():
-        table.add_row(Text(name), Text(str(value)))
-    out.print(table)
+        out.print(Text.assemble((f"  {name:<{width}}  ", "dim"), str(value)))
 
 
 def grid(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
@@ -71,7 +62,7 @@ def grid(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | Non
         table.add_column(Text(name), justify="right" if numbers else "left")
     for row in rows:
         table.add_row(*(Text("" if value is None else str(value)) for value in row))
-    out.print(table)
+    out.print(table, soft_wrap=False)
 
 
 @contextmanager
