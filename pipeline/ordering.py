@@ -86,7 +86,7 @@ def in_sky_order(staged: Staged, folder: Path) -> Iterator[Ordered]:
         "temp_directory": str(folder / "spill"),
     }
     with duckdb.connect(str(folder / "plan.duckdb"), config=settings) as connection:
-        connection.execute("SET preserve_insertion_order = false")
+        connection.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
         connection.execute(_PREPARE.format(sources=staged.sources, rejected=staged.rejected, reason=REPEATED))
         yield Ordered(connection, staged.schema)
 

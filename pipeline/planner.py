@@ -40,7 +40,7 @@ from pipeline.surveys import Survey
 
 __all__ = ["Plan", "PlanSummary", "UnitSize", "keep_tiles", "open_plan", "plan"]
 
-PART_ROWS = 262_144  # of a plan file: tens of MB, as it is held in memory until it is written
+PART_ROWS = 131_072  # of a plan file: tens of MB, as it is held in memory until it is written
 EXAMPLES = 10  # row numbers that a message gives for each cause
 
 

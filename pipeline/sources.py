@@ -126,7 +126,7 @@ def resolve(wanted: str, opened: OpenTable) -> str:
     if same:
         raise JobError(f"column {wanted!r} of {opened.name} could be any of {', '.join(same)}: write it as there")
     folded = {column.lower(): column for column in opened.columns}
-    nearest = [folded[name] for name in difflib.get_close_matches(wanted.lower(), folded, n=3, cutoff=0.5)]
+    nearest = [folded[name] for name in difflib.get_close_matches(wanted.lower(), folded, n=3)]
     hint = f"the nearest are {', '.join(nearest)}" if nearest else f"it has {', '.join(opened.columns[:20])}"
     raise JobError(f"the table {opened.name} has no column {wanted!r}; {hint}")
 

@@ -97,6 +97,8 @@ def readable(name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
+        if isinstance(error.__cause__, _network_errors()):  # fsspec says so of a server that gives no answer
+            raise ArchiveUnreachable(f"cannot fetch the table {name}: {error.__cause__}") from error
         raise JobError(f"there is no table {name}") from error
     except _network_errors() as error:
         raise ArchiveUnreachable(f"cannot fetch the table {name}: {error}") from error
@@ -137,7 +139,8 @@ def _parquet(name: str, filesystem: Any, files: Sequence[str]) -> OpenTable:
         wanted = pa.schema([schema.field(column) for column in columns])
         for path in files:
             with readable(name if len(files) == 1 else path), filesystem.open(path, "rb") as file:
-                for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=list(columns)):
+                parquet = pq.ParquetFile(file, pre_buffer=False)  # a buffer would grow to the whole file
+                for batch in parquet.iter_batches(BATCH_ROWS, columns=list(columns)):
                     yield batch.select(columns).cast(wanted)
 
     return OpenTable(name, tuple(schema.names), {field.name: _unit(field) for field in schema}, read)
