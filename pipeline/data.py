@@ -85,6 +85,10 @@ class WorkUnit:
     tiles: int = 1  # distinct tiles, for the estimates
     attempt: int = 1  # number of the commit: a retry counts on
 
+    def __post_init__(self) -> None:
+        if not self.chunks or min(self.chunks) < 1 or sum(self.chunks) != self.stop - self.start:
+            raise ValueError(f"expected chunks that make up rows {self.start} to {self.stop}, got {self.chunks}")
+
     @property
     def rows(self) -> int:
         return self.stop - self.start
@@ -156,6 +160,12 @@ class ImageContract:
     min_bands: int = 2  # bands that must have data
     min_coverage: float = 0.05  # good fraction from which a band counts as present
     full_coverage: float = 0.8  # good fraction below which the row is `partial` (Galaxy Zoo DECaLS' cut)
+
+    def __post_init__(self) -> None:
+        if len(self.scales) != len(self.bands) or not set(self.planes) <= set(self.bands):
+            raise ValueError(f"bands {self.bands}, scales {self.scales} and planes {self.planes} do not fit together")
+        if self.size < 1 or not 1 <= self.min_bands <= len(self.bands) or self.reference_pixel <= 0:
+            raise ValueError(f"impossible image: {self.size} px, {self.min_bands} bands, {self.reference_pixel} arcsec")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

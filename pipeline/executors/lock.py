@@ -28,14 +28,18 @@ class Holder:
     """Who holds an output."""
 
     run_id: str
-    host: str
+    host: str  # name, boot and process namespace: containers may share a name and not their processes
     pid: int
     process_start: str  # tells a reused process id from the old process
     since: float  # unix s
 
+    @property
+    def host_name(self) -> str:
+        return self.host.partition("/")[0]
+
     def alive(self, last_sign: float) -> bool:
         """Whether the holder may still write: by its process on this host, by its last sign elsewhere."""
-        if self.host == socket.gethostname() and self.process_start:
+        if self.host == _host() and self.process_start:
             return _process_start(self.pid) == self.process_start
         return time.time() - last_sign < STALE
 
@@ -45,7 +49,7 @@ class OutputLock:
 
     def __init__(self, storage: Storage, run_id: str) -> None:
         self._storage = storage
-        self._holder = Holder(run_id, socket.gethostname(), os.getpid(), _process_start(os.getpid()), time.time())
+        self._holder = Holder(run_id, _host(), os.getpid(), _process_start(os.getpid()), time.time())
         self._number = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="output-lock", daemon=True)
@@ -73,11 +77,19 @@ class OutputLock:
             self._storage.create(_name(self._number, "released"), b"")
 
     def _beat(self) -> None:
+        """Give a sign of life; notice being taken over, or that others must think us dead."""
+        last_sign = time.monotonic()
         while not self._stop.wait(HEARTBEAT):
-            if newest(self._storage)[0] != self._number:
+            try:
+                taken_over = newest(self._storage)[0] != self._number
+                if not taken_over:
+                    self._storage.replace(_name(self._number, "alive"), str(time.time()).encode())
+                    last_sign = time.monotonic()
+            except Exception:  # noqa: BLE001  object stores raise errors of their own; a thread that dies is worse
+                taken_over = time.monotonic() - last_sign > STALE
+            if taken_over:
                 self.lost.set()
                 return
-            self._storage.replace(_name(self._number, "alive"), str(time.time()).encode())
 
 
 def newest(storage: Storage) -> tuple[int, Holder | None, float]:
@@ -101,9 +113,20 @@ def _name(number: int, kind: str) -> str:
 
 def _refusal(url: str, holder: Holder, last_sign: float) -> str:
     silent = time.time() - last_sign
-    where = f"process {holder.pid} on {holder.host}"
-    hint = "" if holder.host == socket.gethostname() else f"; it may be taken over after {STALE:.0f} s of silence"
+    where = f"process {holder.pid} on {holder.host_name}"
+    hint = "" if holder.host == _host() else f"; it may be taken over after {STALE:.0f} s of silence"
     return f"{url} is being written by run {holder.run_id} ({where}, last sign {silent:.0f} s ago){hint}"
+
+
+def _host() -> str:
+    """This machine as its processes see it: name/boot id/process namespace; the last two where Linux tells."""
+    facts = [socket.gethostname()]
+    try:
+        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        facts.append(str(Path("/proc/self/ns/pid").readlink()))
+    except OSError:
+        pass
+    return "/".join(facts)
 
 
 def _process_start(pid: int) -> str:

@@ -42,6 +42,9 @@ def run(
     """
     stop, reporter = stop or StopRequest(), reporter or Reporter()
     storage = Storage(output)
+    if storage.local is not None:  # workers have working directories of their own
+        output = str(storage.local.absolute())
+        storage = Storage(output)
     run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + uuid.uuid4().hex[:6]
     with OutputLock(storage, run_id) as lock:
         prepared = prepare(job, output, run_id, reporter.on_log)

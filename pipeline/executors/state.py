@@ -83,4 +83,4 @@ def _writer(storage: Storage) -> str | None:
     if holder is None or not holder.alive(last_sign):
         return None
     silent = time.time() - last_sign
-    return f"run {holder.run_id}, process {holder.pid} on {holder.host}, last sign {silent:.0f} s ago"
+    return f"run {holder.run_id}, process {holder.pid} on {holder.host_name}, last sign {silent:.0f} s ago"
