@@ -79,7 +79,7 @@ def _distribution(maps: Tensor) -> tuple[Tensor, Tensor]:
     lowest, highest = maps.amin((1, 2)), maps.amax((1, 2))
     largest = torch.maximum(lowest.abs(), highest.abs())
     # A NaN or an infinity makes the comparison false, so that such a map is flat too.
-    flat = ~((highest - lowest > FLAT * largest) & largest.isfinite())
+    flat = ~(highest - lowest > FLAT * largest)
     shifted = maps - lowest.clamp(max=0)[:, None, None]
     shifted = torch.where(flat[:, None, None], 1.0, shifted)
     return shifted / _total(shifted)[:, None, None], flat

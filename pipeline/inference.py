@@ -202,7 +202,7 @@ class _CudaFeed:
     def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
         self.shape = shape
         self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._slots = [_Slot.empty(shape, device) for _ in range(2)]
         # The allocator may have handed out memory that kernels in flight still read.
         self._stream.wait_stream(torch.cuda.current_stream(device))
@@ -232,7 +232,8 @@ class _Slot:
     def empty(cls, shape: tuple[int, ...], device: torch.device) -> _Slot:
         pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
         images = torch.empty(shape, dtype=torch.uint8, device=device)
-        return cls(pinned, images, torch.cuda.Event(), torch.cuda.Event())
+        copied, read = torch.cuda.Event(), torch.cuda.Event()  # type: ignore[no-untyped-call]
+        return cls(pinned, images, copied, read)
 
 
 def _split(images: NDArray[np.uint8], batch: int) -> Iterator[NDArray[np.uint8]]:

@@ -67,8 +67,9 @@ def test_a_uniform_map_has_full_entropy_and_no_direction() -> None:
     assert found["pa"].isnan().item()
 
 
-def test_a_uniform_map_of_many_pixels_has_half_its_attention_in_half_of_them() -> None:
-    assert statistics(torch.ones(1, 150, 150))["area50"].item() == pytest.approx(0.5, abs=1e-7)
+@pytest.mark.parametrize("side", [12, 100, 150])
+def test_a_uniform_map_of_many_pixels_has_half_its_attention_in_half_of_them(side: int) -> None:
+    assert statistics(torch.ones(1, side, side))["area50"].item() == 0.5
 
 
 def test_a_single_pixel_holds_everything() -> None:
