@@ -1,7 +1,8 @@
 """Objects that are created once and never changed: on a disk, or in an object store.
 
 Local: a temporary file in the same folder, fsync, link; the link fails where the name exists. Object stores:
-a conditional put through fsspec (S3: If-None-Match, s3fs mode "create").
+a conditional put through fsspec (S3: If-None-Match, s3fs mode "create"). Listings are never cached: another writer's
+object would not exist for us.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import errno
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +23,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import DiskFull
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, over the quota, over the limit of a file's size
+_CONFLICTS = 5  # tries of a conditional put while another is under way (S3: 409 ConditionalRequestConflict)
+
 
 @dataclass(frozen=True)
 class Storage:
@@ -29,7 +35,7 @@ class Storage:
 
     @cached_property
     def _filesystem(self) -> tuple[Any, str]:
-        filesystem, root = fsspec.core.url_to_fs(self.url)
+        filesystem, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         return filesystem, root.rstrip("/")
 
     @property
@@ -52,11 +58,7 @@ class Storage:
         """
         if self.local is not None:
             return self._create_local(self.local / name, data)
-        try:
-            self.filesystem.pipe_file(self.path(name), data, mode="create")
-        except FileExistsError:
-            return False
-        return True
+        return self._create_object(self.path(name), data)
 
     def replace(self, name: str, data: bytes) -> None:
         """Publish `data` under `name`, instead of what was there. Readers see the old bytes or the new."""
@@ -72,7 +74,7 @@ class Storage:
             self.replace(name, target.encode())
             return
         temporary = self.local / f"{name}.{uuid.uuid4().hex}.tmp"
-        temporary.symlink_to(target)
+        temporary.symlink_to(target, target_is_directory=True)
         temporary.replace(self.local / name)
 
     def pointed(self, name: str) -> str | None:
@@ -97,7 +99,6 @@ class Storage:
 
     def list(self, folder: str) -> list[str]:
         """Names of the files below `folder`, sorted; [] where there is no such folder."""
-        self.filesystem.invalidate_cache()
         prefix = self._filesystem[1] + "/"
         found = self.filesystem.find(self.path(folder))
         return sorted(path.removeprefix(prefix) for path in found if not path.endswith(".tmp"))
@@ -121,7 +122,8 @@ class Storage:
             return False
         temporary = self._write_temporary(path, data)
         try:
-            os.link(temporary, path)
+            with _room_for(data, path):
+                os.link(temporary, path)
         except FileExistsError:
             return False
         finally:
@@ -129,20 +131,54 @@ class Storage:
         _sync_folder(path.parent)
         return True
 
+    def _create_object(self, path: str, data: bytes) -> bool:
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                self.filesystem.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            except OSError as error:
+                status = _http_status(error)
+                if status == 412:  # stores other than AWS do not name the condition: s3fs takes it for an error
+                    return False
+                if status != 409 or tries == _CONFLICTS:
+                    raise
+            else:
+                return True
+
     def _write_temporary(self, path: Path, data: bytes) -> Path:
         temporary = path.parent / f"{path.name}.{uuid.uuid4().hex}.tmp"
-        try:
+        with _room_for(data, path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFull(f"no room for {len(data)} bytes at {path}: {error.strerror}") from error
-            raise
+            try:
+                with temporary.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
         return temporary
+
+
+@contextmanager
+def _room_for(data: bytes, path: Path) -> Iterator[None]:
+    """Turn the errors of a full disk into DiskFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull(f"no room for {len(data)} bytes at {path}: {error.strerror}") from error
+        raise
+
+
+def _http_status(error: OSError) -> int | None:
+    """The status with which an object store refused, where the error carries it (s3fs: as its cause)."""
+    response = getattr(error.__cause__, "response", None) or {}
+    status: int | None = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
 
 
 def _sync_folder(folder: Path) -> None:

@@ -88,9 +88,17 @@ class DatasetWriter:
 
     def _create(self, name: str, data: bytes) -> None:
         path = f"{self.folder}/{name}"
-        if not self.storage.create(path, data):
-            raise CatalogueError(f"{path} is there already: someone else is publishing the same snapshot")
+        publish_file(self.storage, path, data)
         self.checksums[path] = hashlib.sha256(data).hexdigest()
+
+
+def publish_file(storage: Storage, name: str, data: bytes) -> None:
+    """Create one file of a snapshot. Raises CatalogueError where someone else created another under its name.
+
+    The same bytes may be there: an object store that took a put may yet lose its answer.
+    """
+    if not storage.create(name, data) and storage.read(name) != data:
+        raise CatalogueError(f"{name} is there already: someone else is publishing the same snapshot")
 
 
 def partition_info(partitions: list[Partition]) -> bytes:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from pipeline.catalogue.commits import HISTOGRAM_ORDER, Manifest, commits_digest, latest_manifests, unit_rows
 from pipeline.catalogue.contract import catalogue_schema, is_map, maps_schema
-from pipeline.catalogue.dataset import DatasetWriter
+from pipeline.catalogue.dataset import DatasetWriter, publish_file
 from pipeline.catalogue.identifiers import IdentifierCheck
 from pipeline.catalogue.partitions import Partition, merged_histogram, partitions
 from pipeline.catalogue.properties import properties_bytes
@@ -117,10 +117,10 @@ def _describe(
     if len(writers) > 1:
         extension = {"all_extensions": f"{MAPS} {MAPS}.properties"}
         data = _extension(title.name, writers[1].schema)
-        _create(storage, f"{folder}/{MAPS}.properties", data)
+        publish_file(storage, f"{folder}/{MAPS}.properties", data)
         checksums[f"{folder}/{MAPS}.properties"] = hashlib.sha256(data).hexdigest()
     lines = "".join(f"{sha}  {name.removeprefix(folder + '/')}\n" for name, sha in sorted(checksums.items()))
-    _create(storage, f"{folder}/{CHECKSUMS}", lines.encode())
+    publish_file(storage, f"{folder}/{CHECKSUMS}", lines.encode())
     snapshot = Snapshot(
         number=int(folder.rsplit("/", 1)[1]),
         path=f"{storage.url.rstrip('/')}/{folder}",
@@ -242,8 +242,3 @@ def _statuses(committed: Sequence[Manifest]) -> dict[str, int]:
 
 def _untrained(committed: Sequence[Manifest]) -> tuple[str, ...]:
     return tuple(sorted({prefix for unit in committed for prefix, c in unit.checkpoints.items() if c.untrained}))
-
-
-def _create(storage: Storage, name: str, data: bytes) -> None:
-    if not storage.create(name, data):
-        raise CatalogueError(f"{name} is there already: someone else is publishing the same snapshot")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.catalogue.dataset import publish_file
 from pipeline.catalogue.properties import parsed_properties, properties_bytes
 from pipeline.errors import CatalogueError
 from pipeline.storage import Storage
@@ -81,8 +82,7 @@ def write_collection(storage: Storage, snapshot: Snapshot, extra: Mapping[str, o
         "pipeline_checksums": snapshot.checksums,
     }
     name = f"{snapshot.folder}/{COLLECTION}"
-    if not storage.create(name, properties_bytes("HATS Collection", values)):
-        raise CatalogueError(f"{name} is there already: someone else is publishing the same snapshot")
+    publish_file(storage, name, properties_bytes("HATS Collection", values))
 
 
 def read_snapshot(storage: Storage, number: int) -> Snapshot:
