@@ -248,8 +248,7 @@ class Scheduler:
         self._set_deadline(of)
         of.committing = True
         parts = tuple(of.parts[chunk] for chunk in sorted(of.parts))
-        task = self._ledger.begin(Task(Kind.COMMIT, of))
-        reason = of.quarantine
+        task, reason = self._ledger.begin(Task(Kind.COMMIT, of)), of.quarantine
         self._out.append(ev.StartCommit(task, of.unit, bool(reason), reason, of.attempt, parts))
 
     def _set_deadline(self, of: OpenUnit) -> None:

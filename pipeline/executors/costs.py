@@ -1,0 +1,135 @@
+"""What a simulated run is made of: the workload, the cluster, and what each step costs on it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from pipeline.executors.limits import Limits
+
+IMAGE_BYTES = 3 * 256 * 256  # of one image in the object store: uint8, the default contract
+TILES_WITH_GALAXIES = 304_000  # bricks of 0.0625 deg2 in 19,000 deg2 (engine-catalogue-ops.md 6, assumed there)
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Seconds and bytes of each step. Measured on two loaded CPU cores, but for those marked as assumed."""
+
+    file_bytes: float = 13.72e6  # one band of a brick, Rice 100x100 (archives.md 3.3); maskbits are far smaller
+    files_tile: int = 4  # g, r, z and maskbits
+    bands_tile: int = 3
+    section_seconds: float = 5.4e-3  # one cutout of one file by section, fitsio (archives.md 3.4)
+    whole_seconds: float = 0.471  # one file decoded whole, fitsio (archives.md 3.4)
+    draw_seconds: float = 0.42e-3  # stretch of one image (engine-catalogue-ops.md 6)
+    store_seconds_byte: float = 12e-3 / 25e6  # copy and page faults into the object store (same, 1.1)
+    latency_seconds: float = 0.08  # of one request (archives.md 3.3, the distance that was tried there)
+    load_bytes_second: float = 80e6  # of one load: 8 connections of 10 MB/s (archives.md 3.3)
+    images_second: float = 26_042  # of DMAGNet-F on one A100. Assumed: 125 TFLOP/s sustained (same, 6)
+    commit_seconds: float = 0.125  # of a unit: 40 commits took 1.25 s on 4 threads (engine-catalogue-ops.md 2.1)
+    actor_start_seconds: float = 30.0  # Assumed: import torch, read weights, first batch
+    driver_seconds: float = 1.5e-3  # of a task. Assumed: "the loop handles hundreds [of chunks]/s" (same, 6)
+    load_failures: float = 0.0  # probability of each
+    predict_failures: float = 0.0
+    actor_deaths: float = 0.0  # probability, a predict
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one load task needs."""
+
+    requests: float
+    bytes: float
+    seconds: float  # of its core, besides waiting for the bytes
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The planner's counts. Chunks are taken as equal."""
+
+    sources: int
+    units: int
+    chunks: int
+    openings: float  # tiles that chunks open, all chunks together
+
+    @classmethod
+    def of_survey(cls, sources: int, unit: int = 4096, chunk: int = 512) -> Workload:
+        """So many galaxies spread evenly over the footprint: a chunk opens the tiles that its rows fill, and one."""
+        chunks = math.ceil(sources / chunk)
+        return cls(sources, math.ceil(sources / unit), chunks, sources / cls.density_of(sources) + chunks)
+
+    @staticmethod
+    def density_of(sources: int) -> float:
+        """Sources a tile, at least 1."""
+        return max(1.0, sources / TILES_WITH_GALAXIES)
+
+    def part(self, share: float) -> Workload:
+        units, chunks = math.ceil(self.units * share), math.ceil(self.chunks * share)
+        return Workload(math.ceil(self.sources * share), units, chunks, self.openings * share)
+
+    @cached_property
+    def chunk_rows(self) -> int:
+        return max(1, round(self.sources / max(1, self.chunks)))
+
+    @cached_property
+    def unit_chunks(self) -> int:
+        return max(1, round(self.chunks / max(1, self.units)))
+
+    def load_of(self, rows: int, costs: Costs) -> Load:
+        """A chunk of so many rows. A file is decoded by section, or whole once that is cheaper."""
+        tiles = rows * self.openings / max(1, self.sources)
+        files = tiles * costs.files_tile
+        sections = rows * costs.files_tile * costs.section_seconds
+        decode = min(sections, files * costs.whole_seconds)
+        store = rows * IMAGE_BYTES * costs.store_seconds_byte
+        seconds = decode + rows * costs.draw_seconds + store
+        return Load(files, tiles * costs.bands_tile * costs.file_bytes, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What all the nodes have together."""
+
+    gpus: int
+    load_cores: int
+    network_bytes_second: float = math.inf  # from the archive
+    requests_second: float = math.inf  # that the archive allows
+    bytes_cap: float = math.inf  # of images in the object store
+    drivers: float = 1  # below 1 only in a part of a cluster
+
+    @classmethod
+    def of_gpus(cls, gpus: int, cores: int = 16, archive: float = 10e9, requests: float = math.inf) -> Cluster:
+        """Nodes of one GPU with so many load cores, and an archive of so many bytes and requests a second.
+
+        The defaults are a mirror of 10 GB/s and somewhat more than the 11 cores that one A100 needs for the stretch
+        alone (engine-catalogue-ops.md 6). Assumed: a link of 25 Gbit/s and 20 GB of images a node.
+        """
+        network = min(archive, 25e9 / 8 * gpus)
+        return cls(gpus, cores * gpus, network, requests, bytes_cap=20e9 * gpus)
+
+    def part(self, most_cores: int) -> tuple[Cluster, float]:
+        """At most so many load cores with their share of everything else, at least one GPU; and the share.
+
+        The part is as fast as the whole at the same share of the work.
+        """
+        share = max(1, round(self.gpus * min(1.0, most_cores / self.load_cores))) / self.gpus
+        part = Cluster(
+            gpus=round(self.gpus * share),
+            load_cores=max(1, round(self.load_cores * share)),
+            network_bytes_second=self.network_bytes_second * share,
+            requests_second=self.requests_second * share,
+            bytes_cap=self.bytes_cap * share,
+            drivers=self.drivers * share,
+        )
+        return part, share
+
+    def limits(self, work: Workload) -> Limits:
+        """Those of a scheduler that keeps this cluster busy: units enough for every core and actor."""
+        chunks = self.load_cores + 2 * self.gpus
+        return Limits(
+            actors=self.gpus,
+            loads=self.load_cores,
+            bytes_cap=int(min(self.bytes_cap, 1e18)),
+            bytes_row=IMAGE_BYTES,
+            open_units=max(64, math.ceil(2 * chunks / work.unit_chunks)),
+        )
