@@ -1,93 +1,24 @@
-"""Tables in, batches of sources out: every format alike, the sky that was asked for, and the survey's own sweeps."""
+"""Tables in, batches of sources out: every format alike, by name and unit, inside the sky that was asked for."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import fitsio
 import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
 from numpy.typing import NDArray
 
 from pipeline.errors import ArchiveUnreachable, JobError
-from pipeline.sources import Columns, Region, Selection, source_batches
-from pipeline.surveys.legacy import LegacyConfig
-from pipeline.sweeps import PASS_THROUGH, meets, sweep_batches, sweep_box, target_ids
+from pipeline.sources import Columns, Region, source_batches
+from tests.source_tables import COLUMNS, SKY, WRITERS, as_parquet, read, written
 
-COLUMNS = Columns(object_id="OBJID", ra="ra", dec="dec", radius="shape_r")
-SKY = pa.table(
-    {
-        "OBJID": pa.array([11, 12, 13, 14], pa.int32()),
-        "RA": [359.5, 0.25, 10.0, 180.0],
-        "DEC": [0.5, -0.25, 80.0, -89.5],
-        "SHAPE_R": pa.array([1.5, 0.0, 2.5, 3.5], pa.float32()),
-        "TYPE": ["EXP", "DEV", "REX", "E"],
-        "FLUX": pa.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]], pa.list_(pa.float32(), 2)),
-    }
-)
-
-
-def as_parquet(path: Path, table: pa.Table) -> None:
-    pq.write_table(table, path, row_group_size=3)
-
-
-def as_folder(path: Path, table: pa.Table) -> None:
-    path.mkdir()
-    pq.write_table(table.slice(0, 1), path / "part-0.parquet")
-    pq.write_table(table.slice(1), path / "part-1.parquet")
-
-
-def as_csv(path: Path, table: pa.Table) -> None:
-    pyarrow.csv.write_csv(table.drop_columns("FLUX"), path)
-
-
-def as_fits(path: Path, table: pa.Table) -> None:
-    names = [name for name in table.column_names if name != "FLUX"]
-    columns = [table[name].to_numpy() for name in names]
-    columns[names.index("TYPE")] = columns[names.index("TYPE")].astype("S6")
-    units = {"RA": "deg", "DEC": "deg", "SHAPE_R": "arcsec"}
-    flux = np.array(table["FLUX"].to_pylist(), np.float32).reshape(-1, 2)
-    fitsio.write(path, [*columns, flux], names=[*names, "FLUX"], units=[*(units.get(n, "") for n in names), ""])
-
-
-def as_astropy(path: Path, table: pa.Table, kind: str) -> None:
-    made = Table({name: table[name].to_numpy() for name in table.column_names if name != "FLUX"})
-    made["TYPE"] = made["TYPE"].astype(np.str_)
-    made["RA"].unit = made["DEC"].unit = "deg"
-    made.write(path, format=kind)
-
-
-WRITERS: dict[str, Callable[[Path, pa.Table], None]] = {
-    "sky.parquet": as_parquet,
-    "sky": as_folder,
-    "sky.csv": as_csv,
-    "sky.fits": as_fits,
-    "sky.fits.gz": as_fits,
-    "sky.vot": partial(as_astropy, kind="votable"),
-    "sky.ecsv": partial(as_astropy, kind="ascii.ecsv"),
-}
 FORMATS = pytest.mark.parametrize("name", WRITERS)
-
-
-def read(table: Path | str, columns: Columns = COLUMNS, **options: Any) -> pa.Table:
-    return pa.Table.from_batches(source_batches(str(table), columns, **options))
-
-
-def written(folder: Path, name: str, table: pa.Table = SKY) -> Path:
-    WRITERS[name](folder / name, table)
-    return folder / name
 
 
 @FORMATS
@@ -270,187 +201,6 @@ def test_rows_are_streamed(tmp_path: Path) -> None:
         assert max(sizes) <= 65_536
 
 
-# The Legacy Surveys' sweeps
-
-
-def sweep(rows: int, **columns: Any) -> pa.Table:
-    """A sweep table of galaxies at (150.5, 2.5) unless `columns` say otherwise."""
-    values: dict[str, Any] = {
-        "RELEASE": np.full(rows, 10000, np.int16),
-        "BRICKID": np.full(rows, 343000, np.int32),
-        "OBJID": np.arange(rows, dtype=np.int32),
-        "TYPE": np.array(["EXP"] * rows),
-        "RA": np.full(rows, 150.5),
-        "DEC": np.full(rows, 2.5),
-        "SHAPE_R": np.full(rows, 2.0, np.float32),
-        "MASKBITS": np.zeros(rows, np.int32),
-        "PSFSIZE_R": np.ones(rows, np.float32),
-    }
-    for band in "GRZ":
-        values[f"FLUX_{band}"] = np.full(rows, 100.0, np.float32)
-        values[f"MW_TRANSMISSION_{band}"] = np.full(rows, 0.8, np.float32)
-        values[f"FRACFLUX_{band}"] = np.zeros(rows, np.float32)
-        values[f"NOBS_{band}"] = np.full(rows, 2, np.int16)
-    return {**values, **{name.upper(): np.asarray(column) for name, column in columns.items()}}
-
-
-def write_sweep(root: Path, name: str, table: Any, tree: str = "dr10/south/sweep/10.1") -> None:
-    (root / tree).mkdir(parents=True, exist_ok=True)
-    columns = [column.astype("S4") if column.dtype.kind == "U" else column for column in table.values()]
-    fitsio.write(root / tree / name, columns, names=list(table))
-
-
-def swept(root: Path | str, *, selection: Selection | None = None, **options: Any) -> pa.Table:
-    config = options.pop("config", LegacyConfig())
-    return pa.Table.from_batches(sweep_batches(str(root), config, selection, **options))
-
-
-def test_the_packed_id_is_desis_targetid() -> None:
-    packed = target_ids(np.array([9010], np.int16), np.array([285251], np.int32), np.array([4963], np.int32))
-    assert packed.tolist() == [39627595494462307]  # published
-
-
-def test_sweeps_of_the_mock_sky_give_every_galaxy_with_its_photometry(mock_tree: Path) -> None:
-    found = swept(mock_tree)
-    truth = pq.read_table(mock_tree / "truth/truth.parquet")
-    assert found.num_rows == truth.num_rows
-    assert found.column_names == ["object_id", "ra", "dec", "radius", *PASS_THROUGH]
-    assert found["object_id"].equals(found["targetid"])
-    assert set(found["photsys"].to_pylist()) == {"S"}
-    assert not set(found["type"].to_pylist()) & {"PSF", "DUP"}
-    assert found["radius"].to_pylist() == found["shape_r"].to_pylist()
-
-
-def test_stars_duplicates_and_faint_galaxies_are_left_out(tmp_path: Path) -> None:
-    types = ["PSF", "DUP", "REX", "EXP", "DEV", "SER", "EXP", "EXP", "EXP"]
-    flux = np.array([100, 100, 100, 100, 100, 100, 100 / 2.5, -1, np.nan], np.float32)
-    write_sweep(tmp_path, "sweep-150p000-160p005.fits", sweep(9, type=types, flux_r=flux))
-    assert swept(tmp_path)["objid"].to_pylist() == [2, 3, 4, 5, 6, 7, 8]
-    # 22.5 - 2.5 log10(100 / 0.8) = 17.258 without the Milky Way's dust; 17.5 with it
-    assert swept(tmp_path, selection=Selection(max_mag_r=17.3))["objid"].to_pylist() == [2, 3, 4, 5]
-    assert swept(tmp_path, selection=Selection(max_mag_r=17.2)).num_rows == 0
-    assert swept(tmp_path, selection=Selection(types=("PSF",)))["objid"].to_pylist() == [0]
-
-
-def test_maskbits_exclude_only_those_that_are_named(tmp_path: Path) -> None:
-    bits = np.array([0, 1 << 1, 1 << 12, (1 << 12) | (1 << 11)], np.int32)
-    write_sweep(tmp_path, "sweep-150p000-160p005.fits", sweep(4, maskbits=bits))
-    assert swept(tmp_path).num_rows == 4
-    assert swept(tmp_path, selection=Selection(exclude_maskbits=(1, 11)))["objid"].to_pylist() == [0, 2]
-
-
-def test_dereddened_magnitudes_are_null_without_a_positive_flux(tmp_path: Path) -> None:
-    flux = np.array([100, 0, -5, np.nan], np.float32)
-    write_sweep(tmp_path, "sweep-150p000-160p005.fits", sweep(4, flux_g=flux))
-    found = swept(tmp_path)
-    assert found["dered_mag_g"].to_pylist() == [pytest.approx(22.5 - 2.5 * np.log10(125), abs=1e-5), None, None, None]
-    assert found["flux_g"].to_pylist()[:3] == [100, 0, -5]
-
-
-def test_a_type_that_is_no_type_stops_the_run(tmp_path: Path) -> None:
-    write_sweep(tmp_path, "sweep-150p000-160p005.fits", sweep(2, type=["EXP", "G3"]))  # TYPE and REF_CAT swapped
-    with pytest.raises(JobError, match=r"TYPE holds \['G3'\]"):
-        swept(tmp_path)
-
-
-def test_at_the_seam_each_galaxy_comes_from_the_tree_that_owns_it(tmp_path: Path) -> None:
-    positions = {"ra": [200.0, 200.0, 20.0], "dec": [32.374, 32.375, 33.0]}  # the last is south of the galactic plane
-    for tree in ("north", "south"):
-        write_sweep(tmp_path, "sweep-000p030-360p035.fits", sweep(3, **positions), f"dr9/{tree}/sweep/9.0")
-    found = swept(tmp_path, config=LegacyConfig(release="dr9", regions=("north", "south")))
-    assert dict(zip(found["objid"].to_pylist(), found["photsys"].to_pylist(), strict=True)) == {0: "S", 1: "N", 2: "S"}
-    assert found.num_rows == 3
-
-
-def test_only_sweep_files_that_meet_the_region_are_read(tmp_path: Path) -> None:
-    write_sweep(tmp_path, "sweep-150p000-160p005.fits", sweep(2))
-    (tmp_path / "dr10/south/sweep/10.1/sweep-170p000-180p005.fits").write_bytes(b"not read")
-    (tmp_path / "dr10/south/sweep/10.1/sweep-150p000-160p005-pz.fits").write_bytes(b"another table")
-    assert swept(tmp_path, region=Region(ra=150.5, dec=2.5, radius=1)).num_rows == 2
-    assert swept(tmp_path, region=Region(ra=150.5, dec=2.5, radius=1), limit=1).num_rows == 1
-    with pytest.raises((JobError, ArchiveUnreachable), match="sweep-170p000"):
-        swept(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "box"),
-    [("sweep-000m010-010m005.fits", (0, 10, -10, -5)), ("sweep-350p085-360p090.fits", (350, 360, 85, 90))],
-)
-def test_a_sweep_file_says_its_box_by_its_name(name: str, box: tuple[int, ...]) -> None:
-    assert sweep_box(name) == box
-    assert sweep_box(name.replace(".fits", "-pz.fits")) is None
-
-
-def test_a_cone_meets_a_box_if_and_only_if_it_holds_a_point_of_it() -> None:
-    rng = np.random.default_rng(8)
-    outcomes = []
-    for _ in range(400):
-        box = (
-            float(ra1 := rng.integers(0, 36) * 10),
-            float(ra1 + 10),
-            float(dec1 := rng.integers(-18, 18) * 5),
-            float(dec1 + 5),
-        )
-        region = Region(ra=rng.uniform(0, 360), dec=rng.uniform(-90, 90), radius=rng.uniform(1, 60))
-        ra, dec = (
-            axis.ravel() for axis in np.meshgrid(np.linspace(box[0], box[1], 81), np.linspace(box[2], box[3], 41))
-        )
-        wider = region.model_copy(update={"radius": region.radius + 0.2})  # the points are 0.125 degrees apart
-        assert meets(region, box) or not region.contains(ra, dec).any()
-        assert not meets(region, box) or wider.contains(ra, dec).any()
-        outcomes.append(meets(region, box))
-    assert 50 < sum(outcomes) < 350
-
-
-def test_pass_through_may_name_any_sweep_column_in_any_case(mock_tree: Path) -> None:
-    found = swept(mock_tree, pass_through=["SERSIC", "flux_i", "TARGETID"])
-    assert found.column_names[4:] == ["sersic", "flux_i", "targetid"]
-    with pytest.raises(JobError, match="no column 'seric'; the nearest are SERSIC"):
-        swept(mock_tree, pass_through=["seric"])
-    with pytest.raises(JobError, match="names ra, which the plan has already"):
-        swept(mock_tree, pass_through=["ra"])
-
-
-def test_a_tree_without_sweeps_asks_for_a_table(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match=r"no sweep tables in dr10/south/sweep/10\.1: give the sources with --sources"):
-        swept(tmp_path)
-    with pytest.raises(JobError, match="release dr11: give the sources with --sources"):
-        swept(tmp_path, config=LegacyConfig(release="dr11"))
-
-
-@pytest.fixture
-def served(mock_tree: Path) -> Iterator[str]:
-    """The mock tree behind a web server of this machine, with index pages."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(mock_tree))) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_sweeps_come_from_a_web_server_as_from_a_disk(served: str, mock_tree: Path) -> None:
-    assert swept(served).sort_by("object_id").equals(swept(mock_tree).sort_by("object_id"))
-
-
-def test_a_server_that_does_not_answer_is_an_unreachable_archive(tmp_path: Path) -> None:
-    with pytest.raises(ArchiveUnreachable, match="cannot list"):
-        swept("http://127.0.0.1:9")  # the discard port: nothing listens
+def test_a_server_that_does_not_answer_is_an_unreachable_archive() -> None:
     with pytest.raises(ArchiveUnreachable, match="cannot fetch the table"):
-        read("http://127.0.0.1:9/sky.parquet")
-
-
-def test_a_damaged_sweep_is_an_error_that_names_it(mock_tree: Path, tmp_path: Path) -> None:
-    shutil.copytree(mock_tree / "dr10/south/sweep", tmp_path / "dr10/south/sweep")
-    damaged = next((tmp_path / "dr10/south/sweep/10.1").glob("*.fits"))
-    damaged.write_bytes(damaged.read_bytes()[:5760])
-    with pytest.raises((JobError, ArchiveUnreachable), match=damaged.name):
-        swept(tmp_path)
-
-
-def test_maskbits_of_every_galaxy_of_the_mock_are_its_own(mock_tree: Path) -> None:
-    found = swept(mock_tree, pass_through=["maskbits"])
-    assert pc.max(found["maskbits"]).as_py() > 0
+        read("http://127.0.0.1:9/sky.parquet")  # the discard port: nothing listens
