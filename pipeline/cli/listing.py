@@ -23,7 +23,16 @@ def mock(
         except ImportError as error:
             raise JobError(f"{error}; install the extra: pip install 'galaxy-pipeline[mock]'") from None
         summary = write_mock(path, seed)
-        screen.facts(f"mock sky in {path}", vars(summary) if hasattr(summary, "__dict__") else {"written": summary})
+        galaxies = ", ".join(f"{count} {name}" for name, count in summary.galaxies.items())
+        screen.facts(
+            f"mock sky in {path}",
+            {
+                "bricks": ", ".join(summary.bricks),
+                "galaxies": galaxies,
+                "stars": summary.stars,
+                "files": f"{summary.files}, {screen.size(summary.bytes)}",
+            },
+        )
 
 
 def jobs() -> None:
@@ -54,16 +63,23 @@ def surveys() -> None:
 
 
 def networks() -> None:
-    """List the networks, with their parameters and input."""
+    """List the networks with their parameters, operations an image (two a multiply-add) and input."""
     with screen.answers():
+        import inspect
+
+        import torch
+
         from pipeline.models import NETWORKS
+        from pipeline.models.network import gflops
 
         rows = []
         for name, config in NETWORKS.items():
-            parameters = sum(tensor.numel() for tensor in config.build().parameters())
-            paper = (type(config).__doc__ or "").splitlines()[0]
-            rows.append((name, parameters, f"{config.bands}x{config.size}x{config.size}", paper))
-        screen.grid(("network", "parameters", "input", "what it is"), rows)
+            with torch.device("meta"):
+                parameters = sum(tensor.numel() for tensor in config.build().parameters())
+            source = inspect.getdoc(inspect.getmodule(type(config))) or ""
+            image = f"{config.bands}x{config.size}x{config.size}"
+            rows.append((name, parameters, round(gflops(config), 3), image, source.splitlines()[0]))
+        screen.grid(("network", "parameters", "GFLOPs", "input", "what it is"), rows)
 
 
 def schema(

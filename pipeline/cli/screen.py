@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -54,15 +53,27 @@ def facts(title: str, rows: Mapping[str, object]) -> None:
         out.print(Text.assemble((f"  {name:<{width}}  ", "dim"), str(value)))
 
 
-def grid(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """A table on stdout; numbers to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for index, name in enumerate(columns):
-        numbers = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        table.add_column(Text(name), justify="right" if numbers else "left")
-    for row in rows:
-        table.add_row(*(Text("" if value is None else str(value)) for value in row))
-    out.print(table, soft_wrap=False)
+def grid(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on stdout, whole whatever the width of the screen: numbers to the right, nothing cut off."""
+    texts = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, [name, *(row[i] for row in texts)])) for i, name in enumerate(columns)]
+    right = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(columns))]
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = (f"{cell:>{w}}" if r else f"{cell:<{w}}" for cell, w, r in zip(cells, widths, right, strict=True))
+        return "  ".join(aligned).rstrip()
+
+    out.print(Text(line(columns), style="bold"))
+    for row in texts:
+        out.print(Text(line(row)))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    return f"{value:.8g}" if isinstance(value, float) else str(value)
 
 
 @contextmanager
