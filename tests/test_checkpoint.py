@@ -8,7 +8,7 @@ import json
 import math
 import pickle
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,21 +159,19 @@ def test_a_contract_that_lacks_a_key_is_refused() -> None:
         read_checkpoint(with_header({}, without="training"), "x")
 
 
-@pytest.mark.parametrize(
-    ("image", "message"),
-    [
-        (ImageContract(planes=("r",)), "3 channels for the planes"),
-        (ImageContract(scales=(1.0, 2.0)), "disagree"),
-        (ImageContract(planes=("z", "r", "i")), "disagree"),
-    ],
-)
-def test_an_image_contract_that_does_not_fit_the_network_is_refused(image: ImageContract, message: str) -> None:
-    with pytest.raises(CheckpointError, match=message):
-        read_checkpoint(file(replace(SEED_0, image=image)), "x")
+def test_an_image_of_other_channels_than_the_network_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="3 channels for the planes"):
+        read_checkpoint(file(replace(SEED_0, image=ImageContract(planes=("r",)))), "x")
+
+
+def test_an_image_contract_that_contradicts_itself_is_refused() -> None:
+    image = {**asdict(SEED_0.image), "scales": [1.0, 2.0]}
+    with pytest.raises(CheckpointError, match=r"image: .* do not fit together"):
+        read_checkpoint(with_header({"image": image}), "x")
 
 
 def test_a_config_that_cannot_be_built_is_refused() -> None:
-    broken = json.loads(json.dumps({**TINY.__dict__, "depths": [1]}))
+    broken = {**asdict(TINY), "depths": [1]}
     with pytest.raises(CheckpointError, match="config: expected one depth for each"):
         read_checkpoint(with_header({"config": broken}), "x")
 

@@ -170,8 +170,6 @@ def _check_numbers(contract: Contract, name: str) -> None:
         raise CheckpointError(f"{name}: {config.classes} logits for the classes {contract.classes}")
     if len(image.planes) != config.bands:
         raise CheckpointError(f"{name}: {config.bands} channels for the planes {image.planes}")
-    if len(image.scales) != len(image.bands) or not set(image.planes) <= set(image.bands):
-        raise CheckpointError(f"{name}: bands {image.bands}, planes {image.planes} and scales {image.scales} disagree")
     if contract.temperature <= 0:
         raise CheckpointError(f"{name}: expected a temperature above 0, got {contract.temperature}")
 
