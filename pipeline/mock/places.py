@@ -13,6 +13,7 @@ from pipeline.mock.bricks import MARGIN, PIXEL, Brick, MockSky
 MIN_RADIUS = 1.5  # arcsec, half-light
 _FIELD = 4.25  # half of the image contract's field of view, in half-light radii
 _EDGE_RADIUS = 6.5  # arcsec: with 8.5 radii across, a cutout on an edge leaves its brick image by 6 arcsec
+_BRIGHT_RADIUS = 7.0  # arcsec: half of the BRIGHT mask of a star of 12th magnitude
 _TRIES = 400
 
 
@@ -59,14 +60,16 @@ def star_places(
 ) -> list[tuple[float, float]]:
     """(ra, dec) of each star. The first stands three radii from the largest random galaxy, to mask part of it.
 
-    The other bright ones keep off the galaxies; faint ones may fall in front of their outskirts.
+    Bright ones keep off the galaxies and each other; faint ones may fall in front of the galaxies' outskirts.
     """
     target = max(galaxies[-sky.galaxies // 2 :], key=lambda place: place.radius)
     places = [(target.ra + 3 * target.radius / 3600, target.dec)]
     west, east, south, north = _bounds(bricks)
     while len(places) < sky.stars:
         ra, dec = rng.uniform(west, east, _TRIES), rng.uniform(south, north, _TRIES)
-        best = _first_with_room(_clearance(ra, dec, 18.0 if len(places) < bright else 3.0, galaxies))
+        clear = _BRIGHT_RADIUS if len(places) < bright else 1.0
+        taken = galaxies + [Place(*place, _BRIGHT_RADIUS) for place in places[:bright]]
+        best = _first_with_room(_clearance(ra, dec, clear, taken))
         places.append((float(ra[best]), float(dec[best])))
     return places[: sky.stars]
 

@@ -74,8 +74,8 @@ def stars(places: list[tuple[float, float]], bright: int, rng: np.random.Generat
 
 
 def bright_stars(sky: MockSky) -> int:
-    """Stars brighter than 13th magnitude: one a brick."""
-    return min(sky.columns * sky.rows, sky.stars)
+    """How many stars are brighter than 13th magnitude: one in two bricks."""
+    return min(sky.columns * sky.rows // 2, sky.stars)
 
 
 def _galaxy(kind: str, place: Place, rng: np.random.Generator) -> Galaxy:
