@@ -107,7 +107,7 @@ def test_what_stops_the_run_is_raised_as_the_stage_raised_it() -> None:
 
 
 def test_images_lost_on_the_way_to_an_actor_are_the_inputs_fault() -> None:
-    lost = failure(wrapped(rex.ObjectLostError("ab", "owner", "stack")))
+    lost = failure(wrapped(rex.ObjectLostError("ab", None, "stack")))
     assert lost.blame is Blame.INPUT
     event = event_of(Predicting(7, 0, 0, None), lost)  # type: ignore[arg-type]
     assert isinstance(event, ev.PredictFailed)
