@@ -15,7 +15,6 @@ from pipeline.archives.tables import read_table
 from pipeline.catalogue.contract import NetworkColumns, unit_schema
 from pipeline.checkpoints import common_image, job_checkpoints
 from pipeline.errors import ArchiveUnreachable, JobError
-from pipeline.estimate import Estimate, estimate
 from pipeline.executors.watch import OnLog
 from pipeline.job import Job, without_credentials
 from pipeline.planner import Plan, UnitSize, keep_tiles, open_plan, plan
@@ -36,13 +35,6 @@ class Prepared:
     work: Work
     plan: Plan
     gflops: float  # of all networks together, an image
-
-
-def job_estimate(prepared: Prepared) -> Estimate:
-    """What the run takes of the archive, the disk and the processors."""
-    work, plan = prepared.work, prepared.plan
-    survey = open_survey(work.job, plan.tile_table())
-    return estimate(plan, survey, work.job.mirror, networks=len(work.networks), gflops=prepared.gflops)
 
 
 def prepare(job: Job, output: str, run_id: str, log: OnLog) -> Prepared:

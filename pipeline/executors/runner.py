@@ -14,8 +14,9 @@ from pipeline.data import WorkUnit
 from pipeline.errors import CatalogueError, DiskFull
 from pipeline.estimate import Estimate
 from pipeline.executors import local
+from pipeline.executors.forecast import job_estimate
 from pipeline.executors.lock import OutputLock
-from pipeline.executors.prepare import Prepared, job_estimate, prepare
+from pipeline.executors.prepare import Prepared, prepare
 from pipeline.executors.session import Reporter, Session
 from pipeline.executors.summary import RunSummary
 from pipeline.executors.watch import StopRequest

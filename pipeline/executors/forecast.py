@@ -1,0 +1,56 @@
+"""What a run will take, before it starts: the planner's costs, and the time by the simulator on this machine."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+
+from pipeline.estimate import GPU_FLOPS, Estimate, estimate
+from pipeline.executors.costs import Cluster, Costs, Workload
+from pipeline.executors.prepare import Prepared
+from pipeline.executors.simulate import eta
+from pipeline.stages import open_survey
+
+CORE_FLOPS = 68e9  # per second of one CPU core: DMAGNet-F's 4.84 GFLOP took 71 ms (inference.py, batches of 16)
+START_SECONDS = 10.0  # of Ray and its first actor (engine-catalogue-ops.md 1.1: 7-14 s on two cores)
+
+
+def job_estimate(prepared: Prepared) -> Estimate:
+    """What the run takes of the archive, the disk and the processors, and how long on the machine that asks."""
+    work, plan = prepared.work, prepared.plan
+    survey = open_survey(work.job, plan.tile_table())
+    costs = estimate(plan, survey, work.job.mirror, networks=len(work.networks), gflops=prepared.gflops)
+    return replace(costs, eta=_eta(prepared, costs))
+
+
+def _eta(prepared: Prepared, costs: Estimate) -> str:
+    """On a cluster that is not asked, on this machine's own processors: what binds, and how long."""
+    if prepared.work.job.engine.address is not None:
+        return "depends on the cluster (`python -m pipeline.executors.simulate` draws its curve)"
+    import torch
+
+    summary = prepared.plan.summary
+    gpus, cores = torch.cuda.device_count(), len(os.sched_getaffinity(0))
+    rate = (GPU_FLOPS if gpus else CORE_FLOPS * max(1, cores - 1)) / (prepared.gflops * 1e9)
+    tiles = max(1, summary.tiles)
+    step = Costs(
+        file_bytes=costs.bytes_in / max(1, costs.requests),
+        files_tile=max(1, round(costs.files / tiles)),
+        bands_tile=max(1, round(costs.files / tiles)),
+        latency_seconds=0.0 if prepared.work.storage.local else Costs.latency_seconds,
+        images_second=rate,
+        actor_start_seconds=START_SECONDS,
+    )
+    work = Workload(summary.sources, summary.units, summary.chunks, summary.openings)
+    result = eta(work, Cluster(gpus=max(1, gpus), load_cores=max(1, cores - 1), bytes_cap=math.inf), step)
+    where = f"{gpus} GPUs" if gpus else "no GPU"
+    binds = "CPUs of the networks" if result.binds == "GPUs" and not gpus else result.binds
+    return f"about {_duration(result.seconds)} on this machine ({cores} cores, {where}); {binds} bind"
+
+
+def _duration(seconds: float) -> str:
+    for name, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {name}"
+    return f"{seconds:.0f} s"
