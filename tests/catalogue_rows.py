@@ -34,7 +34,7 @@ class Patch:
     width: float = 1.0
 
 
-def plan_rows(count: int, *, first_id: int = 0, patch: Patch = Patch(), seed: int = 0) -> pa.Table:  # noqa: B008
+def plan_rows(count: int, *, first_id: int = 0, patch: Patch = Patch(), seed: int = 0) -> pa.Table:
     """Plan rows with one column of the source table, `TYPE`."""
     random = np.random.default_rng(seed)
     ids = np.arange(first_id, first_id + count)
