@@ -206,5 +206,5 @@ class World:
 
 
 def _unit(number: int, draw: Random, largest: int) -> WorkUnit:
-    chunks = tuple(draw.randint(1, largest) for _ in range(draw.choice((0, 1, 1, 2, 3, 4))))
+    chunks = tuple(draw.randint(1, largest) for _ in range(draw.choice((1, 1, 2, 3, 4))))
     return WorkUnit(f"unit-{number}", "part", 0, sum(chunks), chunks)

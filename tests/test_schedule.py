@@ -54,13 +54,6 @@ def test_images_are_dropped_when_predicted_and_predictions_when_committed() -> N
     assert set(last) == {ev.Drop(early.task), ev.Drop(late.task), ev.Finished()}
 
 
-def test_a_unit_without_chunks_is_committed_from_nothing() -> None:
-    run = Run(())
-    (commit,) = run.all(ev.StartCommit)
-    assert commit.parts == () and not commit.quarantined
-    assert run.all(ev.StartDeadline) == [ev.StartDeadline("u0", 1)]
-
-
 def test_loads_wait_until_the_bytes_of_others_are_free() -> None:
     run = Run((40, 40, 40), bytes_cap=100)
     assert where(run.all(ev.StartLoad)) == [("u0", 0), ("u0", 1)]

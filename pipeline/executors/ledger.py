@@ -88,7 +88,7 @@ class Ledger:
         self.bytes += size - task.bytes
         task.bytes = size
         rows = task.of.unit.chunks[task.chunk]
-        self._bytes_row = max(self._bytes_row, size / max(rows, 1))
+        self._bytes_row = max(self._bytes_row, size / rows)
 
     def slots(self, of: OpenUnit) -> list[int]:
         """The actor slots that have predicts of this unit, each once."""

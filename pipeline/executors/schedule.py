@@ -236,8 +236,6 @@ class Scheduler:
         self._backlog.enter(of)
         for chunk in range(len(of.unit.chunks)):
             self._backlog.wait_for_load(of, chunk)
-        if not of.unit.chunks:
-            self._commit(of)
 
     def _quarantine(self, of: OpenUnit, reason: str) -> None:
         of.quarantine = reason
