@@ -94,7 +94,7 @@ def source_batches(
             if left == 0:
                 return
     if row == 0:
-        raise JobError(f"the table {table} has no rows")
+        raise JobError(f"the table {opened.name} has no rows")
 
 
 def taken(batch: pa.RecordBatch, region: Region | None, limit: int | None) -> pa.RecordBatch:

@@ -1,7 +1,8 @@
 """Tables in the formats that astronomers keep them in, by path or fsspec URL, as Arrow batches.
 
 Parquet (a file, or a folder of them), CSV and FITS are streamed; a FITS file behind a URL is first copied to a
-temporary folder. VOTable and ECSV are read whole: they are text, and small where they are used.
+temporary folder. VOTable and ECSV are read whole: they are text, and small where they are used. A CSV has no types:
+a column that looks like integers is integers, so ids with leading zeros belong in another format.
 """
 
 from __future__ import annotations
@@ -49,21 +50,22 @@ def open_table(url: str, folder: Path) -> OpenTable:
     Raises JobError where it is missing, damaged or in no known format, ArchiveUnreachable where a server fails.
     The batches raise the same.
     """
-    with readable(url):
+    name = _shown(url)
+    with readable(name):
         filesystem, path = fsspec.core.url_to_fs(url)
-        name = path.lower()
-        if name.endswith(PARQUET):
-            return _parquet(url, filesystem, [path])
-        if name.endswith(CSV):
-            return _csv(url, filesystem, path)
-        if name.endswith((*FITS, *VOTABLE, *ECSV)):
+        suffix = path.lower()
+        if suffix.endswith(PARQUET):
+            return _parquet(name, filesystem, [path])
+        if suffix.endswith(CSV):
+            return _csv(name, filesystem, path)
+        if suffix.endswith((*FITS, *VOTABLE, *ECSV)):
             copy = local_copy(filesystem, path, folder)
-            return open_fits(url, copy) if name.endswith(FITS) else _astropy(url, copy)
+            return open_fits(name, copy) if suffix.endswith(FITS) else _astropy(name, copy)
         if filesystem.isdir(path):
-            return _parquet(url, filesystem, _parquet_files(filesystem, path))
+            return _parquet(name, filesystem, _parquet_files(filesystem, path))
         if filesystem.exists(path):
             known = ", ".join((*PARQUET, *CSV, *FITS, *VOTABLE, *ECSV))
-            raise JobError(f"the name of the table {url} should end in one of {known}, to tell its format")
+            raise JobError(f"the name of the table {name} should end in one of {known}, to tell its format")
         raise FileNotFoundError(path)
 
 
@@ -98,10 +100,11 @@ def readable(name: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         if isinstance(error.__cause__, _network_errors()):  # fsspec says so of a server that gives no answer
-            raise ArchiveUnreachable(f"cannot fetch the table {name}: {error.__cause__}") from error
+            raise ArchiveUnreachable(f"cannot fetch the table {name}: {type(error.__cause__).__name__}") from None
         raise JobError(f"there is no table {name}") from error
     except _network_errors() as error:
-        raise ArchiveUnreachable(f"cannot fetch the table {name}: {error}") from error
+        # Not the error's own words, nor the error itself: they repeat the URL with its secrets.
+        raise ArchiveUnreachable(f"cannot fetch the table {name}: {type(error).__name__}") from None
     except (OSError, ValueError, ImportError, SyntaxError, LookupError) as error:
         raise JobError(f"cannot read the table {name}: {error}") from error
 
@@ -115,6 +118,15 @@ def local_copy(filesystem: Any, path: str, folder: Path) -> Path:
     copy = folder / Path(path).name
     filesystem.get_file(path, str(copy))
     return copy
+
+
+def _shown(url: str) -> str:
+    """The URL without its secrets; a path as it is."""
+    if "://" not in url:
+        return url
+    from pipeline.archives.files import without_secrets  # not at the top: it brings fitsio, the command line does not
+
+    return without_secrets(url)
 
 
 def _network_errors() -> tuple[type[Exception], ...]:

@@ -46,7 +46,8 @@ def as_csv(path: Path, table: pa.Table) -> None:
 def as_fits(path: Path, table: pa.Table) -> None:
     names = [name for name in table.column_names if name != "FLUX"]
     columns = [table[name].to_numpy() for name in names]
-    columns[names.index("TYPE")] = columns[names.index("TYPE")].astype("S6")
+    padded = [name.ljust(6).encode() for name in table["TYPE"].to_pylist()]  # with blanks, as FITS allows
+    columns[names.index("TYPE")] = np.array(padded, "S6")
     units = {"RA": "deg", "DEC": "deg", "SHAPE_R": "arcsec"}
     flux = np.array(table["FLUX"].to_pylist(), np.float32).reshape(-1, 2)
     fitsio.write(path, [*columns, flux], names=[*names, "FLUX"], units=[*(units.get(n, "") for n in names), ""])

@@ -204,3 +204,12 @@ def test_rows_are_streamed(tmp_path: Path) -> None:
 def test_a_server_that_does_not_answer_is_an_unreachable_archive() -> None:
     with pytest.raises(ArchiveUnreachable, match="cannot fetch the table"):
         read("http://127.0.0.1:9/sky.parquet")  # the discard port: nothing listens
+
+
+def test_messages_do_not_repeat_the_secrets_of_an_address() -> None:
+    with pytest.raises(ArchiveUnreachable) as raised:
+        read("http://me:hunter2@127.0.0.1:9/sky.parquet?token=s3cret")
+    with pytest.raises(JobError) as missing:
+        read("memory://sky.parquet?token=s3cret")
+    chain = f"{raised.value}{raised.value.__cause__}{missing.value}"
+    assert "hunter2" not in chain and "s3cret" not in chain

@@ -151,6 +151,12 @@ def test_a_cone_meets_a_box_if_and_only_if_it_holds_a_point_of_it() -> None:
     assert 50 < sum(outcomes) < 350
 
 
+def test_a_cone_may_meet_a_box_between_its_corners() -> None:
+    box = (30.0, 40.0, 60.0, 65.0)  # from (0, 60): 14.87 deg to the lower corner, 14.56 to the upper, 14.48 between
+    assert meets(Region(ra=0, dec=60, radius=14.52), box)
+    assert not meets(Region(ra=0, dec=60, radius=14.45), box)
+
+
 def test_pass_through_may_name_any_sweep_column_in_any_case(mock_tree: Path) -> None:
     found = swept(mock_tree, pass_through=["SERSIC", "flux_i", "TARGETID"])
     assert found.column_names[4:] == ["sersic", "flux_i", "targetid"]
