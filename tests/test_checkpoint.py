@@ -10,7 +10,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -27,6 +27,7 @@ from pipeline.models.checkpoint import (
     write_checkpoint,
 )
 from pipeline.models.dmagnet import DMAGNetConfig
+from pipeline.models.header import read_fields
 
 TINY = DMAGNetConfig(size=32, dims=(8, 16), depths=(1, 1), head_channels=8)
 SEED_0 = untrained_checkpoint("dmagnet_f", 0, TINY)
@@ -152,6 +153,13 @@ def test_a_foreign_safetensors_file_has_no_contract() -> None:
 def test_a_contract_that_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(with_header(change), "x")
+
+
+def test_a_choice_is_one_of_its_values() -> None:
+    types = {"stretch": Literal["asinh", "log"]}
+    assert read_fields(types, {"stretch": "log"}, "image") == {"stretch": "log"}
+    with pytest.raises(CheckpointError, match=r"image\.stretch: expected one of 'asinh', 'log', got 'linear'"):
+        read_fields(types, {"stretch": "linear"}, "image")
 
 
 def test_a_contract_that_lacks_a_key_is_refused() -> None:

@@ -32,6 +32,7 @@ PICKLES = (
     b"\x80\x04",
     b"\x80\x05",
 )  # torch.save's zip; pickle 2 to 5
+VIEW = ("size", "fov", "min_bands", "min_coverage", "full_coverage")  # of ImageContract: harmless where they differ
 NAMED = 3  # tensors that a message names
 
 
@@ -120,14 +121,13 @@ def contract_differences(wanted: ImageContract, other: ImageContract) -> tuple[l
     Other channels or another value range are errors: the network would see what it was never trained on.
     Another view of the same values is a warning: a network's size is met by resizing on the device.
     """
-    values = ("bands", "planes", "scales", "offset", "softening", "reference_pixel")
-    views = ("size", "fov", "min_bands", "min_coverage", "full_coverage")
-    return _differences(wanted, other, values), _differences(wanted, other, views)
-
-
-def _differences(wanted: ImageContract, other: ImageContract, names: tuple[str, ...]) -> list[str]:
-    pairs = [(name, getattr(wanted, name), getattr(other, name)) for name in names]
-    return [f"{name}: expected {want}, got {got}" for name, want, got in pairs if want != got]
+    errors: list[str] = []
+    warnings: list[str] = []
+    for name in (field.name for field in fields(ImageContract)):
+        want, got = getattr(wanted, name), getattr(other, name)
+        if want != got:
+            (warnings if name in VIEW else errors).append(f"{name}: expected {want}, got {got}")
+    return errors, warnings
 
 
 def _metadata(data: bytes, name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pipeline.errors import CheckpointError
 
@@ -14,7 +14,7 @@ from pipeline.errors import CheckpointError
 def read_fields(types: Mapping[str, Any], value: object, where: str) -> dict[str, Any]:
     """The JSON object `value` as Python values of `types`, by key.
 
-    Types are bool, int, float, str, X | None, tuple[X, ...], Mapping[str, X] and dataclasses of these.
+    Types are bool, int, float, str, Literal of these, X | None, tuple[X, ...], Mapping[str, X] and dataclasses.
     Raises CheckpointError, naming the key below `where`, for keys that lack, keys too many and other types.
     """
     if not isinstance(value, dict):
@@ -30,12 +30,18 @@ def _read(kind: Any, value: object, where: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is UnionType:
         return None if value is None else _read(_not_none(arguments), value, where)
+    if origin is Literal:
+        return _read_choice(arguments, value, where)
     if origin is tuple and isinstance(value, list):
         return tuple(_read(arguments[0], element, f"{where}[{i}]") for i, element in enumerate(value))
     if origin is Mapping and isinstance(value, dict):
         return {key: _read(arguments[1], element, f"{where}.{key}") for key, element in value.items()}
     if is_dataclass(kind):
         return _read_dataclass(kind, value, where)
+    return _read_plain(kind, value, where)
+
+
+def _read_plain(kind: Any, value: object, where: str) -> Any:
     if kind is float and type(value) in (int, float) and math.isfinite(value):  # type: ignore[arg-type]
         return float(value)  # type: ignore[arg-type]
     if kind in (bool, int, str) and type(value) is kind:
@@ -49,6 +55,12 @@ def _read_dataclass(kind: Any, value: object, where: str) -> Any:
         return kind(**fields)
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from error
+
+
+def _read_choice(choices: tuple[Any, ...], value: object, where: str) -> Any:
+    if any(type(value) is type(choice) and value == choice for choice in choices):
+        return value
+    raise CheckpointError(f"{where}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def _not_none(arguments: tuple[Any, ...]) -> Any:
