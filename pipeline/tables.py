@@ -1,6 +1,6 @@
 """Tables in the formats that astronomers keep them in, by path or fsspec URL, as Arrow batches.
 
-Parquet (a file, or a folder of them), CSV and FITS are streamed; a FITS file behind a URL is first copied to a
+Parquet (a file, or a folder of them), CSV, TSV and FITS are streamed; a FITS file behind a URL is first copied to a
 temporary folder. VOTable and ECSV are read whole: they are text, and small where they are used. A CSV has no types:
 a column that looks like integers is integers, so ids with leading zeros belong in another format.
 """
@@ -26,7 +26,7 @@ BATCH_ROWS = 65_536
 CSV_BLOCK = 8 << 20  # bytes; the types of a CSV's columns are those of its first block
 
 PARQUET = (".parquet", ".parq", ".pq")
-CSV = (".csv", ".csv.gz")
+CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")  # fields apart by a comma, or by a tab
 FITS = (".fits", ".fit", ".fits.gz")
 VOTABLE = (".vot", ".votable", ".xml", ".vot.gz")
 ECSV = (".ecsv",)
@@ -160,15 +160,17 @@ def _parquet(name: str, filesystem: Any, files: Sequence[str]) -> OpenTable:
 
 def _csv(name: str, filesystem: Any, path: str) -> OpenTable:
     read_options = pa.csv.ReadOptions(block_size=CSV_BLOCK)
+    tabs = ".tsv" in path.lower()
+    parse_options = pa.csv.ParseOptions(delimiter="\t" if tabs else ",", newlines_in_values=True)
 
     with filesystem.open(path, "rb", compression="infer") as file:
-        names = tuple(pa.csv.open_csv(file, read_options).schema.names)
+        names = tuple(pa.csv.open_csv(file, read_options, parse_options).schema.names)
 
     def read(columns: Sequence[str], numbers: Collection[str]) -> Iterator[pa.RecordBatch]:
         types = {column: pa.float64() for column in numbers}
         options = pa.csv.ConvertOptions(include_columns=list(columns), column_types=types)
         with readable(name), filesystem.open(path, "rb", compression="infer") as file:
-            yield from pa.csv.open_csv(file, read_options, convert_options=options)
+            yield from pa.csv.open_csv(file, read_options, parse_options, options)
 
     return OpenTable(name, names, {}, read)
 

@@ -43,6 +43,11 @@ def as_csv(path: Path, table: pa.Table) -> None:
     pyarrow.csv.write_csv(table.drop_columns("FLUX"), path)
 
 
+def as_tsv(path: Path, table: pa.Table) -> None:
+    options = pyarrow.csv.WriteOptions(delimiter="\t")
+    pyarrow.csv.write_csv(table.drop_columns("FLUX"), path, options)
+
+
 def as_fits(path: Path, table: pa.Table) -> None:
     names = [name for name in table.column_names if name != "FLUX"]
     columns = [table[name].to_numpy() for name in names]
@@ -64,6 +69,7 @@ WRITERS: dict[str, Callable[[Path, pa.Table], None]] = {
     "sky.parquet": as_parquet,
     "sky": as_folder,
     "sky.csv": as_csv,
+    "sky.tsv": as_tsv,
     "sky.fits": as_fits,
     "sky.fits.gz": as_fits,
     "sky.vot": partial(as_astropy, kind="votable"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,21 @@ def test_messages_do_not_repeat_the_secrets_of_an_address() -> None:
         read("memory://sky.parquet?token=s3cret")
     chain = f"{raised.value}{raised.value.__cause__}{missing.value}"
     assert "hunter2" not in chain and "s3cret" not in chain
+
+
+REAL = Path(os.environ.get("GALAXY_SHARED_DATA", Path(__file__).parents[2] / "shared/data")) / "catalogues"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real catalogues in {REAL}")
+@pytest.mark.parametrize(
+    ("name", "columns", "rows"),
+    [
+        ("nsa_decals_targets.csv", Columns(object_id="objID", radius="petroth50"), 790),
+        ("visual_mergers.csv", Columns(object_id="ID", ra="RA", dec="DEC"), 587),
+        ("ls_dr9_new_lenses.tsv", Columns(object_id="inds"), 1192),
+    ],
+)
+def test_real_tables_of_positions_are_read(name: str, columns: Columns, rows: int) -> None:
+    found = read(REAL / name, columns, pass_through=[])
+    assert found.num_rows == rows
+    assert Region(ra=0, dec=0, radius=180).contains(found["ra"].to_numpy(), found["dec"].to_numpy()).all()
