@@ -139,7 +139,7 @@ class FakeWork:
                 planted.unlink()
         except FileNotFoundError:
             return
-        FAULTS[fault.removesuffix("!")]()
+        FAULTS[fault.removesuffix("!")](self, unit_id)
 
     def __post_init__(self) -> None:
         Path(self.folder).mkdir(exist_ok=True)
@@ -164,8 +164,8 @@ class FakeWork:
     def last(self, verb: str) -> Call:
         return [call for call in self.journal() if call.verb == verb][-1]
 
-    def count(self, verb: str) -> int:
-        return sum(call.verb == verb for call in self.journal())
+    def count(self, verb: str, unit_id: str = "") -> int:
+        return sum(call.verb == verb and unit_id in ("", call.unit_id) for call in self.journal())
 
     def catalogue(self) -> dict[str, bytes]:
         """The committed files by name."""
@@ -173,26 +173,42 @@ class FakeWork:
         return {name: storage.read(name) for name in storage.list("units")}
 
 
-def _fail(error: Exception) -> Callable[[], NoReturn]:
-    def fault() -> NoReturn:
+def _fail(error: Exception) -> Callable[[FakeWork, str], NoReturn]:
+    def fault(work: FakeWork, unit_id: str) -> NoReturn:
         raise error
 
     return fault
 
 
-def _hang_deaf() -> NoReturn:
+def _be_deaf(work: FakeWork, unit_id: str) -> NoReturn:
     """Hang as a call into C does, which no KeyboardInterrupt reaches."""
     while True:
         with contextlib.suppress(KeyboardInterrupt):
             time.sleep(600)
 
 
-FAULTS: dict[str, Callable[[], object]] = {
-    "sigkill": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "os_exit": lambda: os._exit(1),
-    "sys_exit": lambda: sys.exit(0),
-    "hang": lambda: time.sleep(600),
-    "deaf": lambda: _hang_deaf(),
+def _be_overtaken(work: FakeWork, unit_id: str) -> None:
+    """Hang, deaf, until the unit's next attempt does the same; then go on before it."""
+    work.plant("give_way", "commit", unit_id)
+    while work.count("commit", unit_id) < 2:
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(0.02)
+
+
+def _give_way(work: FakeWork, unit_id: str) -> None:
+    while not work.count("committed", unit_id):
+        time.sleep(0.02)
+    time.sleep(0.3)  # for the other's answer to arrive
+
+
+FAULTS: dict[str, Callable[[FakeWork, str], object]] = {
+    "sigkill": lambda work, unit_id: os.kill(os.getpid(), signal.SIGKILL),
+    "os_exit": lambda work, unit_id: os._exit(1),
+    "sys_exit": lambda work, unit_id: sys.exit(0),
+    "hang": lambda work, unit_id: time.sleep(600),
+    "deaf": _be_deaf,
+    "overtaken": _be_overtaken,
+    "give_way": _give_way,
     "unit_error": _fail(UnitError("planted")),
     "os_error": _fail(OSError(5, "planted")),
     "bug": _fail(KeyError("planted")),
@@ -229,6 +245,7 @@ def fake_settings(
     actors: int = 2,
     loads: int = 2,
     chunks_held: int = 8,
+    unit_attempts: int = 3,
     unit_deadline: float = 60.0,
     grace: float = 60.0,
     kill_after: float = 10.0,
@@ -237,7 +254,14 @@ def fake_settings(
     shares = Shares(
         actors=actors, actor_cpus=0.5, actor_gpus=0.0, loads=loads, load_cpus=0.5, bytes_cap=chunks_held * CHUNK_BYTES
     )
-    return Settings(shares, ROW_BYTES, unit_deadline=unit_deadline, grace=grace, kill_after=kill_after)
+    return Settings(
+        shares,
+        ROW_BYTES,
+        unit_attempts=unit_attempts,
+        unit_deadline=unit_deadline,
+        grace=grace,
+        kill_after=kill_after,
+    )
 
 
 def undisturbed(units: Iterable[WorkUnit], folder: Path) -> dict[str, bytes]:

@@ -24,6 +24,7 @@ from pipeline.executors.schedule import Limits, Scheduler
 from pipeline.executors.watch import Watch
 
 POLL = 0.5  # s between two looks at the stop request
+ACTOR_PATIENCE = 60.0  # s without any actor, before the log says so
 COMMIT_GRACE = 30.0  # s that commits under way get once the grace of the open units is over
 
 ReportT = TypeVar("ReportT")
@@ -55,7 +56,7 @@ def run_engine(
     units: Iterable[WorkUnit],
     settings: Settings,
     watch: Watch,
-    observe: Callable[[Pressure], None] = lambda pressure: None,
+    observe: Callable[[Pressure], None] | None = None,
 ) -> Iterator[ReportT]:
     """Yield the report of every unit as it is committed, until all are or `watch` asks to stop.
 
@@ -67,7 +68,8 @@ def run_engine(
         engine.start()
         while not engine.over:
             engine.step()
-            observe(engine.pressure())
+            if observe is not None:
+                observe(engine.pressure())
             yield from engine.reports()
     finally:
         engine.close()
@@ -86,6 +88,8 @@ class _Engine(Generic[ReportT]):
         self._lives: dict[int, Life] = {}  # slot -> who answered last
         self._stopped: float | None = None  # when, in s of time.monotonic
         self._abandoned = False
+        self._started = time.monotonic()
+        self._warned = False
         self.over = False
 
     def start(self) -> None:
@@ -102,6 +106,7 @@ class _Engine(Generic[ReportT]):
         self._events.extend(self._deadlines.passed(time.monotonic()))
         self._heed_stop()
         self._tell()
+        self._mind_the_actors()
 
     def reports(self) -> Iterator[ReportT]:
         while self._reports:
@@ -123,7 +128,11 @@ class _Engine(Generic[ReportT]):
             self._reports.append(value)
         elif isinstance(awaited, Predicting | Warming):
             self._met(awaited.slot, value)
-        self._events.append(event_of(awaited, value))
+        event = event_of(awaited, value)
+        if isinstance(event, ev.ActorLost):
+            # One that Ray still restarts over and over would keep its CPUs and GPU from the next.
+            self._hands.stop_actor(event.slot, event.generation)
+        self._events.append(event)
 
     def _met(self, slot: int, life: Life) -> None:
         """Tell what an actor's answer says of it: what it predicted, its networks, and whether it is a new process."""
@@ -135,6 +144,17 @@ class _Engine(Generic[ReportT]):
         self._lives[slot] = life
         if life.rows:
             self._watch.classified(life.rows)
+
+    def _mind_the_actors(self) -> None:
+        """Say it once, when no actor comes up: the cluster may have no room for one."""
+        if self._lives or self._warned or time.monotonic() < self._started + ACTOR_PATIENCE:
+            return
+        self._warned = True
+        shares = self._settings.shares
+        self._watch.log(
+            f"no actor is up after {ACTOR_PATIENCE:g} s: each of {shares.actors} waits for {shares.actor_cpus:g} CPUs "
+            f"and {shares.actor_gpus:g} GPUs, or still makes its networks"
+        )
 
     def _heed_stop(self) -> None:
         now = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 from ray import exceptions as rex
 
@@ -51,23 +52,20 @@ _BLAMES: tuple[tuple[Blame, tuple[type[Exception], ...]], ...] = (
 
 
 def failure(error: Exception) -> Failure:
-    """The first error of the chain of causes that has a known meaning decides."""
-    chain = list(_causes(error))
-    for blame, kinds in _BLAMES:
-        for cause in chain:
+    """The outermost error that has a known meaning decides."""
+    for cause in _unwrapped(error):
+        for blame, kinds in _BLAMES:
             if isinstance(cause, kinds):
                 return Failure(blame, _reason(cause), _own(cause))
     return Failure(Blame.BUG, _reason(error), error)
 
 
-def _causes(error: BaseException) -> Iterator[Exception]:
-    """The error and what it wraps: Ray hands on the failure of an argument as the cause of the task's."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while isinstance(current, Exception) and id(current) not in seen:
-        seen.add(id(current))
+def _unwrapped(error: Exception) -> Iterator[Exception]:
+    """The error and what Ray wrapped in it: a task whose argument failed fails with that failure as its cause."""
+    current: Any = error
+    while isinstance(current, Exception):
         yield current
-        current = getattr(current, "cause", None) or current.__cause__
+        current = current.cause if isinstance(current, rex.RayTaskError) else None
 
 
 def _own(error: Exception) -> Exception:
