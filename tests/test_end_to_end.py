@@ -105,3 +105,20 @@ def test_a_disk_without_room_is_refused_before_anything_is_fetched(
     with pytest.raises(DiskFull, match=r"the disk has 0\.00 GB free"):
         run(mock_job(mock_tree, checkpoint), str(tmp_path))
     assert not list(tmp_path.glob("units/**/*.parquet"))
+
+
+def test_ray_and_local_give_the_same_catalogue(whole: Path, tmp_path: Path, mock_tree: Path, checkpoint: Path) -> None:
+    summary = run(mock_job(mock_tree, checkpoint, executor="ray"), str(tmp_path))
+    assert (summary.exit_code, summary.committed) == (0, summary.sources)
+    assert_equal_catalogues(committed_rows(tmp_path), committed_rows(whole))
+
+
+def test_the_catalogue_tells_galaxies_apart(whole: Path) -> None:
+    """Else two equal catalogues would prove little."""
+    rows = committed_rows(whole)
+    confidence = rows["dmagnet_confidence"].drop_null().to_pylist()
+    assert len(set(confidence)) > 0.9 * len(confidence)
+
+
+def test_a_catalogue_of_random_weights_says_so(whole: Path) -> None:
+    assert "dmagnet" in open_catalogue(str(whole)).untrained
