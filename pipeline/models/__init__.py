@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from pipeline.models.agcnn import AGCNNConfig
 from pipeline.models.dmagnet import DMAGNetConfig
 from pipeline.models.network import NetworkConfig
 
@@ -13,5 +14,9 @@ NETWORKS: Mapping[str, NetworkConfig] = MappingProxyType(
         "dmagnet_f": DMAGNetConfig(),
         # The paper's 4.8 G read as multiply-adds: three stages (reference/networks.md sec. 3.3).
         "dmagnet_m": DMAGNetConfig(dims=(96, 192, 288), depths=(3, 4, 6), stem_kernel=4),
+        # The paper's sum over the pixels drives every probability to 0 or 1, and its ReLU can shut a head for good
+        # (reference/networks.md sec. 1.3 and 1.4): here the features are averaged and the ReLU leaks.
+        "agcnn": AGCNNConfig(pooling="mean", head_slope=0.01),
+        "agcnn_mix": AGCNNConfig(pooling="mean", head_slope=0.01, normalisation="mix"),
     }
 )
