@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.data import WorkUnit
 from pipeline.executors import events as ev
@@ -14,6 +14,7 @@ from pipeline.executors.events import Action, Event
 from pipeline.executors.schedule import Limits
 
 Started = ev.StartLoad | ev.StartPredict | ev.StartCommit
+S = TypeVar("S", ev.StartLoad, ev.StartPredict, ev.StartCommit)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Accounts:
         self.lost: set[int] = set()  # loads whose images are gone
         self.cancelled_commits = 0  # by the last event
         self.deadlines: dict[str, int] = {}  # unit -> attempt
-        self.failures: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()  # of attempts
+        self.reloads: Counter[tuple[str, int]] = Counter()  # in an attempt
         self.quarantine_failures: Counter[str] = Counter()
         self.blamed: Counter[str] = Counter()  # deaths of actors
         self.poisoned: Counter[str] = Counter()
@@ -117,7 +119,8 @@ class Accounts:
             if queue := self.queues[slot]:
                 unit_id = self.running[queue[0]].unit.unit_id
                 self.blamed[unit_id] += 1
-                self.failures[unit_id] += 1
+                if self.blamed[unit_id] == self.limits.max_actor_deaths:
+                    self._attempt_failed(unit_id)
         elif slot in self.starting:
             self.starting.remove(slot)
             self.failed_starts[slot] += 1
@@ -138,15 +141,22 @@ class Accounts:
             self.held[event.task] = Held(task.unit.unit_id, task.chunk, False)
 
     def _failed(self, event: ev.LoadFailed | ev.PredictFailed | ev.CommitFailed) -> None:
-        if task := self._end(event.task):
-            self._count_failure(task)
-            if isinstance(event, ev.PredictFailed) and isinstance(task, ev.StartPredict) and event.input_lost:
-                self.lost.add(task.load)
+        task = self._end(event.task)
+        if task is None:
+            return
+        unit_id = task.unit.unit_id
+        if isinstance(task, ev.StartCommit):
+            self.quarantine_failures[unit_id] += task.quarantined
+        if isinstance(task, ev.StartPredict) and isinstance(event, ev.PredictFailed) and event.input_lost:
+            self.lost.add(task.load)
+            self.reloads[unit_id, task.attempt] += 1
+            if self.reloads[unit_id, task.attempt] <= self.limits.max_reloads:
+                return
+        self._attempt_failed(unit_id)
 
-    def _count_failure(self, task: Started) -> None:
-        self.failures[task.unit.unit_id] += 1
-        if isinstance(task, ev.StartCommit) and task.quarantined:
-            self.quarantine_failures[task.unit.unit_id] += 1
+    def _attempt_failed(self, unit_id: str) -> None:
+        self.failures[unit_id] += 1
+        self.deadlines.pop(unit_id, None)
 
     def _commit_done(self, event: ev.CommitDone) -> None:
         task = self._end(event.task)
@@ -155,21 +165,22 @@ class Accounts:
             assert unit_id not in self.committed, f"{unit_id} was committed twice"
             self.committed[unit_id] = task.quarantined
             self.open.remove(unit_id)
-            self.deadlines.pop(unit_id, None)
+            del self.deadlines[unit_id]
 
     def _deadline_passed(self, event: ev.DeadlinePassed) -> None:
         if self.deadlines.get(event.unit_id) != event.attempt:
             return
-        del self.deadlines[event.unit_id]
-        self.failures[event.unit_id] += 1
-        for task in self.running.values():
-            if isinstance(task, ev.StartCommit) and task.unit.unit_id == event.unit_id and task.quarantined:
-                self.quarantine_failures[event.unit_id] += 1
+        commits = [task for task in self.under_way(ev.StartCommit) if task.unit.unit_id == event.unit_id]
+        self.quarantine_failures[event.unit_id] += any(task.quarantined for task in commits)
+        if self.up or commits:
+            self._attempt_failed(event.unit_id)
+        else:  # without an actor, more time
+            del self.deadlines[event.unit_id]
 
     def _stop(self, event: ev.Stop) -> None:
         self.stopped = True
         self.abandoned |= event.now
-        committing = {t.unit.unit_id for t in self.running.values() if isinstance(t, ev.StartCommit)}
+        committing = {task.unit.unit_id for task in self.under_way(ev.StartCommit)}
         self.open &= committing if self.abandoned else self.begun
         if self.abandoned:
             self.deadlines = {unit: n for unit, n in self.deadlines.items() if unit in committing}
@@ -203,7 +214,8 @@ class Accounts:
         assert action.task == len(self.started), f"task numbers do not rise by one: {action}"
         assert unit_id in self.open, f"{unit_id} is not open"
         assert action.attempt == self.deadlines.get(unit_id), f"{unit_id} works without a deadline"
-        assert action.attempt <= 1 + self.failures[unit_id], f"{unit_id} is tried again without a failure"
+        assert action.attempt == 1 + self.failures[unit_id], f"{unit_id} failed {self.failures[unit_id]} times"
+        assert not self.abandoned, "nothing more is to start"
         assert not self.committing(unit_id), f"{unit_id} is being committed"
         self.running[action.task] = action
         self.begun.add(unit_id)
@@ -215,7 +227,7 @@ class Accounts:
         in_use = self.bytes_in_use()
         assert in_use == 0 or in_use + action.reserved <= self.limits.bytes_cap, "a load beyond the cap"
         self._start_task(action)
-        assert len(self.loads()) <= self.limits.loads, "too many loads"
+        assert len(self.under_way(ev.StartLoad)) <= self.limits.loads, "too many loads"
 
     def _start_predict(self, action: ev.StartPredict) -> None:
         self._start_task(action)
@@ -223,7 +235,7 @@ class Accounts:
         assert action.load not in self.lost, "predicted from lost images"
         images = self.held[action.load]
         assert (images.unit_id, images.chunk, images.images) == (action.unit.unit_id, action.chunk, True)
-        assert sum(task.load == action.load for task in self.predicts()) == 1, "predicted twice at once"
+        assert sum(task.load == action.load for task in self.under_way(ev.StartPredict)) == 1, "predicted twice at once"
         queue = self.queues[action.slot]
         queue.append(action.task)
         assert len(queue) <= self.limits.in_flight_per_actor, "too many tasks for one actor"
@@ -252,6 +264,7 @@ class Accounts:
 
     def _start_deadline(self, action: ev.StartDeadline) -> None:
         assert action.unit_id in self.open
+        assert self.deadlines.get(action.unit_id) != action.attempt, "a deadline is prolonged"
         self.deadlines[action.unit_id] = action.attempt
 
     def _finished(self, _: ev.Finished) -> None:
@@ -265,14 +278,11 @@ class Accounts:
         assert no_actors or worst >= self.limits.max_attempts, f"gave up without a reason: {action.reason}"
         self.over = self.gave_up = True
 
-    def loads(self) -> list[ev.StartLoad]:
-        return [task for task in self.running.values() if isinstance(task, ev.StartLoad)]
-
-    def predicts(self) -> list[ev.StartPredict]:
-        return [task for task in self.running.values() if isinstance(task, ev.StartPredict)]
+    def under_way(self, kind: type[S]) -> list[S]:
+        return [task for task in self.running.values() if isinstance(task, kind)]
 
     def committing(self, unit_id: str) -> bool:
-        return any(isinstance(t, ev.StartCommit) and t.unit.unit_id == unit_id for t in self.running.values())
+        return any(task.unit.unit_id == unit_id for task in self.under_way(ev.StartCommit))
 
     def images(self) -> dict[int, Held]:
         return {task: held for task, held in self.held.items() if held.images}
@@ -280,9 +290,9 @@ class Accounts:
     def bytes_in_use(self) -> int:
         """What images take, and what loads under way have reserved."""
         held = sum(images.bytes for images in self.images().values())
-        return held + sum(load.reserved for load in self.loads())
+        return held + sum(load.reserved for load in self.under_way(ev.StartLoad))
 
     def chunks_under_way(self) -> set[tuple[str, int]]:
         """Chunks that are being loaded, are loaded, or are predicted."""
-        loading = {(load.unit.unit_id, load.chunk) for load in self.loads()}
+        loading = {(load.unit.unit_id, load.chunk) for load in self.under_way(ev.StartLoad)}
         return loading | {(held.unit_id, held.chunk) for held in self.held.values()}

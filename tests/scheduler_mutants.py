@@ -107,4 +107,12 @@ MUTANTS = {
     "actors that cannot start are tried for ever": Mutant(
         "schedule", "elif self._actors.failed_start(event.slot) < self.limits.max_actor_starts:", "elif True:"
     ),
+    "a commit is tried again after a stop at once": Mutant("schedule", "if self._abandoning:", "if False:"),
+    "lost images fail the attempt at once": Mutant(
+        "schedule", "if not event.input_lost or of.reloads >= self.limits.max_reloads:", "if True:"
+    ),
+    "a deadline counts though no actor is up": Mutant(
+        "schedule", "if not (self._actors.up or of.committing):", "if False:"
+    ),
+    "every load prolongs the deadline": Mutant("schedule", "if not of.begun:", "if True:"),
 }

@@ -32,13 +32,13 @@ def bytes_stay_under_the_cap(accounts: Accounts) -> None:
     images = accounts.images()
     surprise = sum(max(0, held.bytes - held.reserved) for held in images.values())
     in_use = accounts.bytes_in_use()
-    alone = sum(held.bytes > 0 for held in images.values()) + len(accounts.loads()) <= 1
+    alone = sum(held.bytes > 0 for held in images.values()) + len(accounts.under_way(ev.StartLoad)) <= 1
     assert alone or in_use <= accounts.limits.bytes_cap + surprise, f"{in_use} bytes are in use"
 
 
 def actors_are_fed(accounts: Accounts) -> None:
     """No actor has room while a loaded chunk waits; and an image that waits for ever would be a leak."""
-    busy = {task.load for task in accounts.predicts()}
+    busy = {task.load for task in accounts.under_way(ev.StartPredict)}
     waiting = accounts.images().keys() - busy
     room = [s for s in accounts.up if len(accounts.queues[s]) < accounts.limits.in_flight_per_actor]
     assert not (waiting and room), f"actors {room} have room while {waiting} wait"
@@ -46,7 +46,7 @@ def actors_are_fed(accounts: Accounts) -> None:
 
 def loads_go_on(accounts: Accounts) -> None:
     """No load slot is free while the bytes suffice for any chunk that waits."""
-    if len(accounts.loads()) >= accounts.limits.loads:
+    if len(accounts.under_way(ev.StartLoad)) >= accounts.limits.loads:
         return
     under_way = accounts.chunks_under_way()
     waiting = [

@@ -99,6 +99,9 @@ class World:
         for event in self.late:  # what comes after the end must change nothing
             self._deliver(event, tell)
         check_end(self.accounts, self.plan)
+        counts, quarantined = self.scheduler.counts, sum(self.accounts.committed.values())
+        assert counts.quarantined == quarantined
+        assert counts.committed == len(self.accounts.committed) - quarantined
         return self.accounts
 
     def _deliver(self, event: Event, tell: Callable[[Event | None, list[Action]], None]) -> None:
