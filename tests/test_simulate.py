@@ -83,6 +83,13 @@ def test_slow_actors_fill_the_object_store_to_its_cap_and_no_further() -> None:
     assert result.binds == "GPUs"
 
 
+def test_an_object_store_too_small_to_keep_the_cores_busy_is_what_binds() -> None:
+    cap = 4 * 500 * IMAGE_BYTES
+    result = simulate(WORK, replace(SMALL, bytes_cap=cap), replace(FREE, draw_seconds=0.004))
+    assert result.binds == "object store"
+    assert result.seconds == pytest.approx(1_000_000 * 0.004 / 4, rel=0.02)
+
+
 def test_failures_slow_the_run_and_every_unit_is_still_committed() -> None:
     costs = replace(FREE, images_second=1000.0, actor_start_seconds=5.0)
     well = simulate(WORK, SMALL, costs)
@@ -117,6 +124,19 @@ def test_the_estimate_agrees_with_the_whole_simulation(galaxies: float, gpus: in
     assert quick.seconds == pytest.approx(whole.seconds, rel=0.05)
     assert quick.binds == whole.binds
     assert quick.events <= 20_000
+
+
+@pytest.mark.parametrize(
+    ("costs", "seconds"),
+    [
+        (replace(FREE, images_second=100.0), 1_000_000 / (40 * 100)),
+        (replace(FREE, driver_seconds=0.01), (2000 + 2000 + 250) * 0.01),
+        (replace(FREE, draw_seconds=0.1), 4 * 500 * 0.1),  # 2,000 chunks on 640 cores: 4 rounds
+    ],
+)
+def test_the_estimate_on_a_part_of_the_cluster_is_that_of_the_whole(costs: Costs, seconds: float) -> None:
+    result = eta(WORK, Cluster(gpus=40, load_cores=640), costs)
+    assert result.seconds == pytest.approx(seconds, rel=0.05)
 
 
 def test_the_estimate_says_what_it_is_extrapolated_from() -> None:

@@ -26,6 +26,7 @@ from pipeline.executors.schedule import Counts, Scheduler
 
 ETA_CHUNKS = 6_000  # that a dry run simulates at most
 ETA_CORES = 256  # on at most so many load cores
+BUSY = 0.8  # fraction from which a resource counts as busy
 TABLE_WIDTH = 140  # characters
 
 
@@ -39,6 +40,7 @@ class Simulation:
     counts: Counts
     events: int  # that the scheduler handled
     peak_bytes: int  # of images, reserved ones included
+    bytes_cap: float  # for them
     extrapolated: str = ""  # from what; "" if every chunk was simulated
     events_second: float = field(default=0.0, compare=False)  # of the scheduler, in CPU time of this machine
 
@@ -48,8 +50,10 @@ class Simulation:
 
     @property
     def binds(self) -> str:
-        """The resource that is busiest: more of the others would not help."""
-        return max(self.utilisation, key=lambda name: self.utilisation[name])
+        """The resource that is busiest; where none is really busy and the images fill their room, that room."""
+        busiest = max(self.utilisation, key=lambda name: self.utilisation[name])
+        full = self.peak_bytes > BUSY * self.bytes_cap
+        return "object store" if full and self.utilisation[busiest] < BUSY else busiest
 
 
 def simulate(work: Workload, cluster: Cluster, costs: Costs | None = None, seed: int = 0) -> Simulation:
@@ -126,15 +130,16 @@ class _World:
             self._obey(actions)
 
     def simulation(self, sources: int, seconds: float, busy: Mapping[str, float]) -> Simulation:
-        """The result, with `busy` seconds of each resource over `seconds`."""
+        """The result, with `busy` seconds of each resource over `seconds`: booked when the work begins."""
         size = {"GPUs": self._cluster.gpus, "load cores": self._cluster.load_cores}
         return Simulation(
             sources=sources,
             seconds=seconds,
-            utilisation={name: busy[name] / size.get(name, 1) / max(seconds, 1e-9) for name in busy},
+            utilisation={name: min(1.0, busy[name] / size.get(name, 1) / max(seconds, 1e-9)) for name in busy},
             counts=self.scheduler.counts,
             events=self.events,
             peak_bytes=self.peak_bytes,
+            bytes_cap=self._cluster.bytes_cap,
             events_second=self.events / max(self.cpu_seconds, 1e-9),
         )
 
@@ -247,7 +252,7 @@ def _show(results: Sequence[tuple[int, Simulation]]) -> None:
 
     busiest = [name for name in results[0][1].utilisation if any(r.utilisation[name] >= 0.005 for _, r in results)]
     headings = ("galaxies", "GPUs", "images/s", "hours", "binds", *(f"{name} %" for name in busiest))
-    table = Table(*headings, "peak GB", "events", "events/CPU s", box=box.SIMPLE_HEAD)
+    table = Table(*headings, "peak GB", "events", "events/CPU s", box=box.SIMPLE_HEAD, collapse_padding=True)
     for column in table.columns:
         column.justify, column.no_wrap = "right", True
     for gpus, result in results:
