@@ -105,7 +105,7 @@ class Catalogue:
             try:
                 answer = connection.sql(query)
                 if answer is None:
-                    raise CatalogueError("the statement has no rows as its answer: ask with SELECT")
+                    raise CatalogueError(f"there is no query in {query!r}")
                 return answer.to_arrow_table()
             except duckdb.Error as error:
                 raise CatalogueError(f"the query failed: {error}") from error

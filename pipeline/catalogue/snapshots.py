@@ -9,6 +9,7 @@ latest                                      on a disk a symbolic link, in an obj
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ COLLECTION = "collection.properties"
 CHECKSUMS = "SHA256SUMS"
 PRIMARY = "catalogue"
 MAPS = "attention_maps"
+_SEAL = b"pipeline_seal="  # last line of collection.properties: the sha256 of the lines above
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,17 @@ def write_collection(storage: Storage, snapshot: Snapshot, extra: Mapping[str, o
         "pipeline_checksums": snapshot.checksums,
     }
     name = f"{snapshot.folder}/{COLLECTION}"
-    publish_file(storage, name, properties_bytes("HATS Collection", values))
+    body = properties_bytes("HATS Collection", values)
+    publish_file(storage, name, body + _SEAL + hashlib.sha256(body).hexdigest().encode() + b"\n")
 
 
 def read_snapshot(storage: Storage, number: int) -> Snapshot:
     """What a published snapshot says of itself. Raises FileNotFoundError, and CatalogueError for a damaged one."""
     name = f"{snapshot_folder(number)}/{COLLECTION}"
-    values = parsed_properties(storage.read(name))
+    body, _, seal = storage.read(name).rpartition(_SEAL)
+    if hashlib.sha256(body).hexdigest() != seal.decode(errors="replace").strip():
+        raise CatalogueError(f"{name} is damaged: its last line is not the sha256 of those above")
+    values = parsed_properties(body)
     try:
         statuses = (entry.rsplit(":", 1) for entry in values["pipeline_statuses"].split())
         return Snapshot(

@@ -1,0 +1,86 @@
+"""Storages that go wrong on purpose, for the tests of commits and publishing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.storage import Storage
+
+
+class Crash(BaseException):
+    """The writer dies: nothing may catch this."""
+
+
+@dataclass(frozen=True)
+class CrashingStorage(Storage):
+    """Dies instead of doing write number `at`, counted from 0; or just after it was done."""
+
+    at: int = 0
+    after: bool = False
+    writes: list[str] = field(default_factory=list)
+
+    def create(self, name: str, data: bytes) -> bool:
+        with self._write(name):
+            return super().create(name, data)
+
+    def point(self, name: str, target: str) -> None:
+        with self._write(name):
+            super().point(name, target)
+
+    @contextmanager
+    def _write(self, name: str) -> Iterator[None]:
+        dies = len(self.writes) == self.at
+        self.writes.append(name)
+        if dies and not self.after:
+            raise Crash(name)
+        yield
+        if dies:
+            raise Crash(name)
+
+
+class Turns:
+    """Lets writers pass in a given order, one step each; free for all once the order is used up."""
+
+    def __init__(self, order: Sequence[int]) -> None:
+        self._order = list(order)
+        self._changed = threading.Condition()
+        self._gone: set[int] = set()
+
+    def step(self, writer: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting() or self._waiting()[0] == writer, timeout=10)
+            if self._order:
+                self._order = self._waiting()[1:]
+            self._changed.notify_all()
+
+    def leave(self, writer: int) -> None:
+        """The writer is done: nobody waits for it any more."""
+        with self._changed:
+            self._gone.add(writer)
+            self._changed.notify_all()
+
+    def _waiting(self) -> list[int]:
+        return [writer for writer in self._order if writer not in self._gone]
+
+
+@dataclass(frozen=True)
+class TurnStorage(Storage):
+    """Creates when it is this writer's turn."""
+
+    turns: Turns = field(default_factory=lambda: Turns(()))
+    writer: int = 0
+
+    def create(self, name: str, data: bytes) -> bool:
+        self.turns.step(self.writer)
+        return super().create(name, data)
+
+
+def flip_byte(path: Path, at: int) -> None:
+    """Change one byte of a file."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(bytes(data))
