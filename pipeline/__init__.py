@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.catalogue.query import open_catalogue
-    from pipeline.executors import run
+    from pipeline.executors.runner import run
     from pipeline.job import Job
 
 __version__ = "0.1.0"
 __all__ = ["Job", "__version__", "open_catalogue", "run"]
 
-_HOME = {"Job": "pipeline.job", "run": "pipeline.executors", "open_catalogue": "pipeline.catalogue.query"}
+_HOME = {"Job": "pipeline.job", "run": "pipeline.executors.runner", "open_catalogue": "pipeline.catalogue.query"}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import JobError
-from pipeline.sources import Columns, Region, Selection
+from pipeline.sources.batches import Columns, Region, Selection
 from pipeline.surveys.files import FilesConfig
 from pipeline.surveys.legacy import LegacyConfig
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.data import Cutout, Product, Source
 from pipeline.errors import NoCoverage
-from pipeline.planner import Plan, UnitSize, plan
+from pipeline.planner.planning import Plan, UnitSize, plan
 from pipeline.storage import Storage
 from pipeline.surveys import OpenProduct
 

@@ -92,8 +92,8 @@ def assert_equal_catalogues(got: pa.Table, want: pa.Table) -> None:
             assert ours.to_pylist() == theirs.to_pylist(), field.name
             continue
         assert ours.is_null().equals(theirs.is_null()), field.name
-        pair = [column.fill_null(0).to_numpy() for column in (ours, theirs)]
-        np.testing.assert_allclose(*pair, rtol=KEPT, atol=1e-4, err_msg=field.name)
+        got_values, want_values = (column.fill_null(0).to_numpy() for column in (ours, theirs))
+        np.testing.assert_allclose(got_values, want_values, rtol=KEPT, atol=1e-4, err_msg=field.name)
 
 
 def summary_of(output: Path) -> dict[str, Any]:

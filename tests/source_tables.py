@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from astropy.table import Table
 
-from pipeline.sources import Columns, source_batches
+from pipeline.sources.batches import Columns, source_batches
 
 COLUMNS = Columns(object_id="OBJID", ra="ra", dec="dec", radius="shape_r")
 SKY = pa.table(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.estimate import EDGE_FRACTION, IMAGE_BYTES, MASK_BYTES, estimate
+from pipeline.planner.estimate import EDGE_FRACTION, IMAGE_BYTES, MASK_BYTES, estimate
 from tests.plans import Squares, planned, sky
 
 

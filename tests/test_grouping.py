@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data import WorkUnit
-from pipeline.grouping import chunk_rows, openings, unit_id, unit_rows
+from pipeline.planner.grouping import chunk_rows, openings, unit_id, unit_rows
 from tests.plans import broken, sky
 
 

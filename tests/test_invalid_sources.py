@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InvalidSources, JobError
-from pipeline.planner import open_plan
+from pipeline.planner.planning import open_plan
 from pipeline.storage import Storage
 from tests.plans import broken, everything, planned, sky
 

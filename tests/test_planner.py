@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import CatalogueError, DiskFull
-from pipeline.planner import keep_tiles, open_plan, plan
+from pipeline.planner.planning import keep_tiles, open_plan, plan
 from pipeline.storage import Storage
 from tests.plans import SMALL, Squares, everything, planned, sky
 
@@ -58,7 +58,7 @@ def test_a_plan_opens_from_its_address_alone(store: str) -> None:
 def test_another_process_reads_the_same_plan(tmp_path: Path) -> None:
     made = planned(sky(), tmp_path)
     script = (
-        "import sys; from pipeline.plan import open_plan; from pipeline.storage import Storage\n"
+        "import sys; from pipeline.planner.plan import open_plan; from pipeline.storage import Storage\n"
         "plan = open_plan(Storage(sys.argv[1])); last = list(plan.units())[-1]\n"
         "sys.stdout.write(f'{last.unit_id} {plan.rows(last, 0).num_rows} {\"duckdb\" in sys.modules}')"
     )

@@ -16,7 +16,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from pipeline.errors import ArchiveUnreachable, JobError
-from pipeline.sources import Columns, Region, source_batches
+from pipeline.sources.batches import Columns, Region, source_batches
 from tests.source_tables import COLUMNS, SKY, WRITERS, as_parquet, read, written
 
 FORMATS = pytest.mark.parametrize("name", WRITERS)

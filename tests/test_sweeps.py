@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import ArchiveUnreachable, JobError
-from pipeline.sources import Region, Selection
+from pipeline.sources.batches import Region, Selection
+from pipeline.sources.sweeps import PASS_THROUGH, meets, sweep_batches, sweep_box, target_ids
 from pipeline.surveys.legacy import LegacyConfig
-from pipeline.sweeps import PASS_THROUGH, meets, sweep_batches, sweep_box, target_ids
 
 
 def sweep(rows: int, **columns: Any) -> pa.Table:

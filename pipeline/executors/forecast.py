@@ -6,10 +6,10 @@ import math
 import os
 from dataclasses import replace
 
-from pipeline.estimate import GPU_FLOPS, Estimate, estimate
 from pipeline.executors.costs import Cluster, Costs, Workload
 from pipeline.executors.prepare import Prepared
 from pipeline.executors.simulate import eta
+from pipeline.planner.estimate import GPU_FLOPS, Estimate, estimate
 from pipeline.stages import open_survey
 
 CORE_FLOPS = 68e9  # per second of one CPU core: DMAGNet-F's 4.84 GFLOP took 71 ms (inference.py, batches of 16)
@@ -38,7 +38,7 @@ def _eta(prepared: Prepared, costs: Estimate) -> str:
         file_bytes=costs.bytes_in / max(1, costs.requests),
         files_tile=max(1, round(costs.files / tiles)),
         bands_tile=max(1, round(costs.files / tiles)),
-        latency_seconds=0.0 if prepared.work.storage.local else Costs.latency_seconds,
+        latency_seconds=0.0 if prepared.work.storage.local else Costs().latency_seconds,
         images_second=rate,
         actor_start_seconds=START_SECONDS,
     )

@@ -17,13 +17,13 @@ from pipeline.checkpoints import common_image, job_checkpoints
 from pipeline.errors import ArchiveUnreachable, JobError
 from pipeline.executors.watch import OnLog
 from pipeline.job import Job, without_credentials
-from pipeline.planner import Plan, UnitSize, keep_tiles, open_plan, plan
-from pipeline.sources import source_batches
+from pipeline.planner.planning import Plan, UnitSize, keep_tiles, open_plan, plan
+from pipeline.sources.batches import source_batches
+from pipeline.sources.sweeps import sweep_batches
 from pipeline.stages import Work, open_survey
 from pipeline.storage import Storage
 from pipeline.surveys.files import FilesConfig
 from pipeline.surveys.legacy import LegacyConfig
-from pipeline.sweeps import sweep_batches
 
 RUN = "run.json"
 
@@ -138,7 +138,7 @@ def _checked(work: Work, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Recor
     first = next(batches, None)
     if first is None:
         return
-    own = {"object_id", "ra", "dec", "radius", "path"}
+    own = {"object_id", "ra", "dec", "radius", "path", "source_row"}
     passing = pa.schema([field for field in first.schema if field.name not in own])
     unit_schema(work.networks, first.schema.field("object_id").type, passing)
     yield first

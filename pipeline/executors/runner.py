@@ -12,7 +12,6 @@ from pipeline.catalogue.commits import Manifest, latest_manifests
 from pipeline.catalogue.hats import finalise
 from pipeline.data import WorkUnit
 from pipeline.errors import CatalogueError, DiskFull
-from pipeline.estimate import Estimate
 from pipeline.executors import local
 from pipeline.executors.forecast import job_estimate
 from pipeline.executors.lock import OutputLock
@@ -21,6 +20,7 @@ from pipeline.executors.session import Reporter, Session
 from pipeline.executors.summary import RunSummary
 from pipeline.executors.watch import StopRequest
 from pipeline.job import Job
+from pipeline.planner.estimate import Estimate
 from pipeline.stages import Work
 from pipeline.storage import Storage
 

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from pipeline.data import Cutout, Product, Source
 from pipeline.errors import NoCoverage
-from pipeline.planner import PlanSummary, plan
-from pipeline.sources import Columns, source_batches
+from pipeline.planner.planning import PlanSummary, plan
+from pipeline.sources.batches import Columns, source_batches
 from pipeline.storage import Storage
 from pipeline.surveys import OpenProduct
 

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.data import Product
-from pipeline.plan import Plan, part_name
-from pipeline.staging import TILE
+from pipeline.planner.plan import Plan, part_name
+from pipeline.planner.staging import TILE
 from pipeline.surveys import Survey
 
 IMAGE_BYTES = 13.72e6  # one band of a brick, Rice 100x100 at the survey's absolute step (archives.md 3)

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from pipeline.staging import BATCH_ROWS, REPEATED, Staged
+from pipeline.planner.staging import BATCH_ROWS, REPEATED, Staged
 
 MEMORY_LIMIT = "512MB"
 THREADS = 2  # each holds buffers of its own

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import JobError
-from pipeline.tables import OpenTable, open_table
+from pipeline.sources.tables import OpenTable, open_table
 
 RESERVED = ("object_id", "ra", "dec", "radius", "path", "tile", "source_row")  # columns of a batch or of the plan
 UNITS = {"ra": ("deg", "degree", "degrees"), "dec": ("deg", "degree", "degrees"), "radius": ("arcsec",)}

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from pipeline.archives.files import ArchiveFiles, without_secrets
 from pipeline.errors import ArchiveError, ArchiveUnreachable, BadImage, JobError
-from pipeline.sources import RESERVED, Region, Selection, resolve, separation, taken
+from pipeline.sources.batches import RESERVED, Region, Selection, resolve, separation, taken
+from pipeline.sources.tables import OpenTable, open_fits
 from pipeline.surveys.bricks import owned_by_north
 from pipeline.surveys.legacy import LegacyConfig
-from pipeline.tables import OpenTable, open_fits
 
 FOLDERS = {"dr9": "sweep/9.0", "dr10": "sweep/10.1"}  # 10.1 mends 598 bricks of 10.0
 TYPES = ("PSF", "REX", "EXP", "DEV", "SER", "DUP")

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from pipeline.data import Status, WorkUnit
 from pipeline.errors import CatalogueError, InvalidSources, JobError
-from pipeline.grouping import chunk_rows, openings, slices, tile_ends, unit_id, unit_rows
-from pipeline.ordering import Ordered, in_sky_order
-from pipeline.plan import (
+from pipeline.planner.grouping import chunk_rows, openings, slices, tile_ends, unit_id, unit_rows
+from pipeline.planner.ordering import Ordered, in_sky_order
+from pipeline.planner.plan import (
     FOLDER,
     SUMMARY,
     TILES,
@@ -34,7 +34,7 @@ from pipeline.plan import (
     open_plan,
     part_name,
 )
-from pipeline.staging import TILE, stage
+from pipeline.planner.staging import TILE, stage
 from pipeline.storage import Storage
 from pipeline.surveys import Survey
 
