@@ -114,7 +114,7 @@ class AGCNN(nn.Module):
     def forward(self, images: Tensor) -> NetworkResult:
         # In float32 throughout: at PSI_BIAS, where the scores begin, bfloat16 steps by 0.06, and maps move by 7 %.
         with _full_precision(images.device):
-            x = 2 * images.float() - 1  # the paper's mean 0.5 and deviation 0.5
+            x = 2 * images - 1  # the paper's mean 0.5 and deviation 0.5
             features = []
             for number, stage in enumerate(self.stages):
                 x = stage(self.shrink(x) if number else x)
