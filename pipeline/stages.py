@@ -37,7 +37,7 @@ from pipeline.data import (
 )
 from pipeline.errors import CatalogueError, CheckpointError, SourceError
 from pipeline.job import Job
-from pipeline.planner.planning import Plan, open_plan
+from pipeline.planner.plan import Plan, open_plan
 from pipeline.preprocess import contract_image, field_of_view, frame_width, judge
 from pipeline.storage import Storage
 from pipeline.surveys import Survey

@@ -11,7 +11,7 @@ from pipeline.catalogue.verify import VerifyReport, verify
 from pipeline.errors import CatalogueError
 from pipeline.executors import lock
 from pipeline.executors.summary import RunSummary, read_summary
-from pipeline.planner.planning import open_plan
+from pipeline.planner.plan import open_plan
 from pipeline.storage import Storage
 
 
