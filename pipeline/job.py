@@ -160,6 +160,7 @@ def without_credentials(url: str) -> str:
 
 
 def read_tree(name_or_path: str) -> dict[str, Any]:
+    """The plain values of a job of the package or of a YAML file. Raises JobError."""
     if name_or_path in job_names():
         text = (files("jobs") / f"{name_or_path}.yaml").read_text()
     elif Path(name_or_path).is_file():

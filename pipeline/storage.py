@@ -63,7 +63,8 @@ class Storage:
     def replace(self, name: str, data: bytes) -> None:
         """Publish `data` under `name`, instead of what was there. Readers see the old bytes or the new."""
         if self.local is None:
-            self.filesystem.pipe_file(self.path(name), data)
+            with self._answering():
+                self.filesystem.pipe_file(self.path(name), data)
             return
         temporary = self._write_temporary(self.local / name, data)
         temporary.replace(self.local / name)
@@ -86,27 +87,32 @@ class Storage:
 
     def read(self, name: str) -> bytes:
         """All bytes of `name`. Raises FileNotFoundError."""
-        data: bytes = self.filesystem.cat_file(self.path(name))
+        with self._answering():
+            data: bytes = self.filesystem.cat_file(self.path(name))
         return data
 
     def open(self, name: str) -> IO[bytes]:
         """A seekable reader of `name`."""
-        file: IO[bytes] = self.filesystem.open(self.path(name), "rb")
+        with self._answering():
+            file: IO[bytes] = self.filesystem.open(self.path(name), "rb")
         return file
 
     def exists(self, name: str) -> bool:
-        return bool(self.filesystem.exists(self.path(name)))
+        with self._answering():
+            return bool(self.filesystem.exists(self.path(name)))
 
     def list(self, folder: str) -> list[str]:
         """Names of the files below `folder`, sorted; [] where there is no such folder."""
         prefix = self._filesystem[1] + "/"
-        found = self.filesystem.find(self.path(folder))
+        with self._answering():
+            found = self.filesystem.find(self.path(folder))
         return sorted(path.removeprefix(prefix) for path in found if not path.endswith(".tmp"))
 
     def delete(self, name: str) -> None:
         """Remove one object; nothing happens where there is none."""
         if self.exists(name):
-            self.filesystem.rm_file(self.path(name))
+            with self._answering():
+                self.filesystem.rm_file(self.path(name))
 
     def free_bytes(self) -> int | None:
         """Free space of the disk, None for an object store."""
@@ -117,6 +123,22 @@ class Storage:
             folder = folder.parent
         return shutil.disk_usage(folder).free
 
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Let what an object store's client raises of its own come out as OSError: callers try those again."""
+        try:
+            yield
+        except self._client_errors as error:
+            raise OSError(f"the store of {self.path('')} does not answer: {error}") from error
+
+    @cached_property
+    def _client_errors(self) -> tuple[type[Exception], ...]:
+        if "s3" not in self.filesystem.protocol:
+            return ()
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        return (BotoCoreError, ClientError)
+
     def _create_local(self, path: Path, data: bytes) -> bool:
         if path.exists():
             return False
@@ -125,7 +147,7 @@ class Storage:
             with _room_for(data, path):
                 os.link(temporary, path)
         except FileExistsError:
-            return False
+            return temporary.stat().st_nlink > 1  # NFS: our own link, whose answer was lost and that was sent again
         finally:
             temporary.unlink()
         _sync_folder(path.parent)
@@ -136,7 +158,8 @@ class Storage:
         while True:
             tries += 1
             try:
-                self.filesystem.pipe_file(path, data, mode="create")
+                with self._answering():
+                    self.filesystem.pipe_file(path, data, mode="create")
             except FileExistsError:
                 return False
             except OSError as error:

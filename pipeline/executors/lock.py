@@ -85,7 +85,7 @@ class OutputLock:
                 if not taken_over:
                     self._storage.replace(_name(self._number, "alive"), str(time.time()).encode())
                     last_sign = time.monotonic()
-            except Exception:  # noqa: BLE001  object stores raise errors of their own; a thread that dies is worse
+            except OSError:  # the next beat may get through
                 taken_over = time.monotonic() - last_sign > STALE
             if taken_over:
                 self.lost.set()

@@ -115,6 +115,7 @@ class Session:
         )
 
     def summary(self) -> RunSummary:
+        """How the run ended. Raises CatalogueError where it neither finished nor was stopped."""
         complete = self._committed == self._plan.summary.sources
         stopped = bool(self._stop.reason) and not complete
         progress = self.progress()

@@ -131,7 +131,7 @@ def _shown(url: str) -> str:
 
 def _network_errors() -> tuple[type[Exception], ...]:
     from aiohttp import ClientError
-    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+    from botocore.exceptions import BotoCoreError
 
     return (ClientError, BotoCoreError, ConnectionError, TimeoutError)
 
