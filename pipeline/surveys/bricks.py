@@ -35,7 +35,7 @@ class Bricks:
         self.names: NDArray[np.str_] = np.asarray(table["brickname"].to_pylist(), dtype=np.str_)[covered]
         self.exposed = exposures[covered]  # (N, C) which bands have an image
         self.ra, self.dec, ra1, ra2, dec1, dec2 = (_floats(table, column)[covered] for column in _CELL)
-        self.number = {str(name): i for i, name in enumerate(self.names)}
+        self.number = dict(zip(self.names.tolist(), range(len(self.names)), strict=True))
         if len(self.number) != len(self.names):
             raise JobError("the survey-bricks table holds a brick twice in one region")
         brick = np.arange(len(self.names))
@@ -49,7 +49,7 @@ class Bricks:
         """(N,) number of the brick whose cell holds each position in degrees, -1 for none (and for NaN)."""
         if len(self._key) == 0:
             return np.full(len(ra), -1, dtype=np.intp)
-        ra = np.mod(ra, 360.0)
+        ra = np.mod(np.where(np.isfinite(ra), ra, np.nan), 360.0)
         ra = np.where(ra >= 360.0, 0.0, ra)  # the remainder of a tiny negative rounds to 360
         row = np.searchsorted(self._row_dec1, dec, side="right") - 1
         cell = np.maximum(np.searchsorted(self._key, row * _ROW + ra, side="right") - 1, 0)

@@ -79,7 +79,7 @@ class LegacySurvey:
     def __init__(self, config: LegacyConfig, bricks: pa.Table) -> None:
         """`bricks`: the survey-bricks tables of the regions in one, with a column `region`.
 
-        Raises JobError where it lacks columns or has no brick of a region.
+        Raises JobError where it lacks columns or holds a brick twice.
         """
         if "region" not in bricks.column_names:
             raise JobError("the survey-bricks table lacks the column region")
@@ -89,6 +89,7 @@ class LegacySurvey:
         self._bricks: dict[str, Bricks] = {
             name: Bricks(bricks.filter(pa.array(region == name)), config.bands) for name in config.regions
         }
+        self._tiles = {name: np.char.add(f"{name}/", found.names) for name, found in self._bricks.items()}
 
     def tiles(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.str_]:
         """(N,) "<region>/<brick>" of the owner of each position, "" where it has no exposure in any band."""
@@ -98,8 +99,7 @@ class LegacySurvey:
             mine = np.nonzero(north if region == "north" else ~north)[0]
             number = bricks.at(ra[mine], dec[mine])
             found = number >= 0
-            names = np.char.add(f"{region}/", bricks.names) if len(bricks.names) else bricks.names
-            tiles[mine[found]] = names[number[found]]
+            tiles[mine[found]] = self._tiles[region][number[found]]
         return tiles
 
     def products(self, tile: str) -> tuple[Product, ...]:

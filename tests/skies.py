@@ -1,0 +1,167 @@
+"""Skies that are known exactly, drawn on any grid without a FITS file, for the tests of surveys and images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.data import Cutout, PixelGrid, Product
+from pipeline.surveys import TileImage
+from pipeline.surveys.tan import Tan
+
+PIXEL = 0.262  # arcsec
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A Gaussian of `flux` nanomaggies, `sigma` arcsec wide, at offsets in arcsec from the middle of the sky."""
+
+    east: float
+    north: float
+    sigma: float = 0.6
+    flux: float = 10.0
+
+    def brightness(self, east: Array, north: Array) -> Array:
+        """Nanomaggies / arcsec2."""
+        r2 = (east - self.east) ** 2 + (north - self.north) ** 2
+        return self.flux * np.exp(-r2 / 2 / self.sigma**2) / (2 * np.pi * self.sigma**2)
+
+
+def matrix(scale: float, angle: float = 0.0, *, mirrored: bool = False) -> Array:
+    """Pixels per arcsec of (east, north): north up and east left, turned by `angle` deg; or east right."""
+    turn = np.radians(angle)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    return rotation @ np.diag([1.0 if mirrored else -1.0, 1.0]) / scale
+
+
+def drawn(blobs: Iterable[Blob], grid: PixelGrid, shape: tuple[int, int], bands: int = 3) -> Cutout:
+    """The blobs on a grid whose centre is the middle of the sky, the same in every band."""
+    y, x = np.indices(shape, dtype=np.float64)
+    inverse = np.linalg.inv(grid.matrix)
+    dx, dy = x - grid.centre[0], y - grid.centre[1]
+    east, north = inverse[0, 0] * dx + inverse[0, 1] * dy, inverse[1, 0] * dx + inverse[1, 1] * dy
+    flux = np.stack([blob.brightness(east, north) for blob in blobs]).sum(axis=0)
+    planes = np.stack([flux.astype(np.float32)] * bands)
+    return Cutout(planes, np.zeros(planes.shape, np.bool_), grid)
+
+
+@dataclass(eq=False)
+class ArrayImage:
+    """A `TileImage` of an array; remembers the boxes that were asked for."""
+
+    pixels: NDArray[Any]
+    header: Mapping[str, Any]
+    asked: list[tuple[int, int, int, int]] = field(default_factory=list)
+    shape: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shape = self.pixels.shape
+
+    def section(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        if not (0 <= y0 < y1 <= self.shape[-2] and 0 <= x0 < x1 <= self.shape[-1]):
+            raise ValueError(f"[{y0}:{y1}, {x0}:{x1}] is not inside {self.shape}")
+        self.asked.append((y0, y1, x0, x1))
+        return self.pixels[..., y0:y1, x0:x1].copy()
+
+
+def tan_header(ra: float, dec: float, size: int, scale: float = PIXEL) -> dict[str, Any]:
+    """The cards of a brick: tangent at its middle, north up, east left."""
+    middle = (size + 1) / 2
+    return {
+        "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": ra, "CRVAL2": dec, "CRPIX1": middle, "CRPIX2": middle,
+        "CD1_1": -scale / 3600, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": scale / 3600,
+    }  # fmt: skip
+
+
+@dataclass(eq=False)
+class BrickSky:
+    """2x2 bricks that share a sky of blobs around one corner, `size` pixels a side, as an archive in memory.
+
+    Every band shows the same.
+    """
+
+    ra: float = 0.0  # deg: the corner
+    dec: float = 0.0
+    size: int = 400
+    blobs: tuple[Blob, ...] = (Blob(0, 0), Blob(3, 4, 1.5, 40), Blob(-7, 2, 0.55, 4), Blob(2, -9, 0.8, 9))
+    background: float = 0.01  # nanomaggies / arcsec2: keeps measured pixels from being 0
+    bands: tuple[str, ...] = ("g", "r", "z")
+    images: dict[str, ArrayImage] = field(default_factory=dict)  # by path
+
+    def __post_init__(self) -> None:
+        y, x = np.indices((self.size, self.size), dtype=np.float64)
+        for name, (ra, dec) in self.centres.items():
+            header = tan_header(ra % 360, dec, self.size)
+            pixels = (self.brightness(header, x, y) * PIXEL**2).astype(np.float32)
+            for band in self.bands:
+                self.images[path(name, band)] = ArrayImage(pixels.copy(), header)
+            empty = np.zeros((self.size, self.size), np.int32)
+            self.images[path(name, None)] = ArrayImage(empty, header)
+
+    @property
+    def cell(self) -> float:
+        """Degrees from side to side of a cell: 82.4 pixels less than the image on each side, as in the survey."""
+        return (self.size - 165) * PIXEL / 3600
+
+    @property
+    def centres(self) -> dict[str, tuple[float, float]]:
+        half, stretch = self.cell / 2, 1 / np.cos(np.radians(self.dec))
+        return {
+            f"{ew}{ns}": (self.ra + east * half * stretch, self.dec + north * half)
+            for ew, east in (("E", 1), ("W", -1))
+            for ns, north in (("N", 1), ("S", -1))
+        }
+
+    def table(self) -> pa.Table:
+        """The survey-bricks table, with the region."""
+        half, stretch = self.cell / 2, 1 / np.cos(np.radians(self.dec))
+        rows = [
+            {
+                "brickname": name, "ra": ra % 360, "dec": dec, "region": "south",
+                "ra1": (ra - half * stretch) % 360, "ra2": (ra + half * stretch) % 360 or 360.0,
+                "dec1": dec - half, "dec2": dec + half,
+            } | {f"nexp_{band}": 1 for band in self.bands}
+            for name, (ra, dec) in self.centres.items()
+        ]  # fmt: skip
+        return pa.Table.from_pylist(rows)
+
+    def brightness(self, header: Mapping[str, Any], x: Array, y: Array) -> Array:
+        """The sky on the pixels of a header's plane, anywhere: nanomaggies / arcsec2."""
+        ra, dec = Tan.of(header, "sky").to_sky(x, y)
+        middle = Tan.of(tan_header(self.ra, self.dec, 1, 1.0), "sky")  # pixels of 1 arcsec, x to the west
+        west, north = middle.to_pixels(ra, dec)
+        return self.background + np.sum([blob.brightness(-west, north) for blob in self.blobs], axis=0)
+
+    def position(self, east: float, north: float) -> tuple[float, float]:
+        """ra, dec in degrees of offsets in arcsec from the corner."""
+        middle = Tan.of(tan_header(self.ra, self.dec, 1, 1.0), "sky")
+        ra, dec = middle.to_sky(np.array([-east]), np.array([north]))
+        return float(ra[0]), float(dec[0])
+
+    def __call__(self, product: Product) -> TileImage:
+        if product.path not in self.images:
+            raise FileNotFoundError(product.path)
+        return self.images[product.path]
+
+
+def brick_sky(ra: float = 0.0, dec: float = 0.0) -> BrickSky:
+    """A sky of one's own around a corner, drawn once."""
+    return deepcopy(_drawn_once(ra, dec))
+
+
+@cache
+def _drawn_once(ra: float, dec: float) -> BrickSky:
+    return BrickSky(ra, dec)
+
+
+def path(brick: str, band: str | None) -> str:
+    product = "maskbits" if band is None else f"image-{band}"
+    return f"dr10/south/coadd/{brick[:3]}/{brick}/legacysurvey-{brick}-{product}.fits.fz"
