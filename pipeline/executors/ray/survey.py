@@ -9,6 +9,7 @@ from pipeline.catalogue.commits import Manifest
 from pipeline.data import Chunk, Predictions, WorkUnit
 from pipeline.executors.ray.cluster import ray_session, share_out
 from pipeline.executors.ray.engine import Settings, run_engine
+from pipeline.executors.ray.shared import check_shared
 from pipeline.executors.watch import Watch
 from pipeline.inference import Predictor
 from pipeline.stages import Work, commit, load, predict, predictor, quarantine
@@ -51,6 +52,8 @@ def run_units(work: Work, units: Iterable[WorkUnit], watch: Watch) -> Iterator[M
     """Load, predict and commit every unit on Ray; yields what was committed, ends early when `watch` says stop."""
     wanted = work.job.engine
     with ray_session(wanted.address) as resources:
+        if wanted.address is not None:
+            check_shared(work.storage, "run.json")
         settings = Settings(
             shares=share_out(wanted, resources),
             bytes_row=len(work.image.planes) * work.image.size**2,
