@@ -5,40 +5,30 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-from tests.chaos.fake_work import FakeWork, fake_units, undisturbed, wait_until
+from tests.chaos.fake_work import CHUNK_ROWS, FakeWork, fake_units, undisturbed
 
 UNITS = fake_units(24)
 ROOT = Path(__file__).parents[2]
 
 
-@contextmanager
-def driver(work: FakeWork) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "tests.chaos.driver", work.folder, str(len(UNITS))]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def drive(work: FakeWork, *strike: str) -> int:
+    """The exit code of a driver in a process of its own."""
+    command = [sys.executable, "-m", "tests.chaos.driver", work.folder, str(len(UNITS)), *strike]
+    return subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=150
+    ).returncode
 
 
-@pytest.mark.parametrize("how", ["kill", "terminate"])
-def test_a_driver_ended_anywhere_is_completed_by_the_next(work: FakeWork, dice: random.Random, how: str) -> None:
-    end_at = dice.randrange(1, len(UNITS) - 8)  # commits
-    with driver(work) as first:
-        wait_until(lambda: len(work.catalogue()) >= end_at, seconds=60.0)
-        getattr(first, how)()
-        assert first.wait(60.0) == (75 if how == "terminate" else -9)
+def test_a_driver_that_is_killed_and_then_stopped_is_completed_by_the_next(work: FakeWork, dice: random.Random) -> None:
+    kill_at, stop_at = (str(CHUNK_ROWS * dice.randrange(3, 24)) for _ in range(2))
+    assert drive(work, "SIGKILL", kill_at) == -9
+    assert drive(work, "SIGTERM", stop_at) == 75
     committed = work.catalogue()
-    assert end_at <= len(committed) < len(UNITS)
+    assert 0 < len(committed) < len(UNITS)
     calls = len(work.journal())
-    with driver(work) as second:
-        assert second.wait(60.0) == 0
+    assert drive(work) == 0
     loaded_again = {f"units/{call.unit_id}.json" for call in work.journal()[calls:] if call.verb == "load"}
     assert loaded_again.isdisjoint(committed)
     assert work.catalogue() == undisturbed(UNITS, Path(work.folder).parent / "undisturbed")
