@@ -128,8 +128,13 @@ def manifests(storage: Storage) -> Iterator[Manifest]:
 
 def latest_manifests(storage: Storage) -> dict[str, Manifest]:
     """Unit id -> the manifest of its latest attempt, in order of the ids."""
-    names = [manifest_name(unit_id, attempt) for unit_id, attempt in sorted(committed_attempts(storage).items())]
-    return {manifest.unit_id: manifest for manifest in _read_all(storage, names)}
+    return {manifest.unit_id: manifest for manifest in each_latest(storage)}
+
+
+def each_latest(storage: Storage) -> Iterator[Manifest]:
+    """The manifest of every unit's latest attempt, in order of the ids; a few hundred are in memory at a time."""
+    latest = sorted(committed_attempts(storage).items())
+    yield from _read_all(storage, [manifest_name(unit_id, attempt) for unit_id, attempt in latest])
 
 
 def committed_table(storage: Storage, unit_id: str, attempt: int, columns: Sequence[str] | None = None) -> pa.Table:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from pipeline.catalogue.commits import Manifest, latest_manifests
+from pipeline.catalogue.commits import Manifest, each_latest
 from pipeline.catalogue.hats import finalise
 from pipeline.data import WorkUnit
 from pipeline.errors import CatalogueError, DiskFull
@@ -16,7 +16,7 @@ from pipeline.executors import local
 from pipeline.executors.forecast import job_estimate
 from pipeline.executors.lock import OutputLock
 from pipeline.executors.prepare import Prepared, prepare
-from pipeline.executors.session import Reporter, Session
+from pipeline.executors.session import Before, Reporter, Session
 from pipeline.executors.summary import RunSummary
 from pipeline.executors.watch import StopRequest
 from pipeline.job import Job
@@ -49,7 +49,7 @@ def run(
     run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + uuid.uuid4().hex[:6]
     with OutputLock(storage, run_id) as lock:
         prepared = prepare(job, output, run_id, reporter.on_log)
-        session = Session(prepared, stop, reporter, lock, latest_manifests(storage))
+        session = Session(prepared, stop, reporter, lock, Before.of(each_latest(storage)))
         units = session.failed_units() if retry else session.open_units()
         if session.left(retry):
             _check_disk(storage, prepared, session)

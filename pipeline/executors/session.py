@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from pipeline.catalogue.commits import Manifest
@@ -27,6 +27,27 @@ class Reporter:
     on_log: OnLog = field(default=lambda message: None)
 
 
+@dataclass(frozen=True)
+class Before:
+    """What earlier runs committed: ids and counts of units, and in full only those with sources to try again."""
+
+    units: frozenset[str]
+    rows: int
+    statuses: Counter[str]
+    failed: Mapping[str, Manifest]
+
+    @classmethod
+    def of(cls, manifests: Iterable[Manifest]) -> Before:
+        units, rows, statuses, failed = set(), 0, Counter[str](), {}
+        for manifest in manifests:
+            units.add(manifest.unit_id)
+            rows += manifest.rows
+            statuses.update(manifest.statuses)
+            if _transient(manifest):
+                failed[manifest.unit_id] = manifest
+        return cls(frozenset(units), rows, statuses, failed)
+
+
 class Session:
     """The counts of one run. It is the executor's `Watch`."""
 
@@ -36,17 +57,15 @@ class Session:
         stop: StopRequest,
         reporter: Reporter,
         lock: OutputLock,
-        before: dict[str, Manifest],
+        before: Before,
     ) -> None:
         self._work, self._plan = prepared.work, prepared.plan
         self._stop, self._reporter, self._lock = stop, reporter, lock
         self._before = before
         self._statuses: Counter[str] = Counter()  # of this run's commits
-        self._all: Counter[str] = Counter()
-        for manifest in before.values():
-            self._all.update(manifest.statuses)
-        self._committed = sum(manifest.rows for manifest in before.values())
-        self._units = len(before)
+        self._all = Counter(before.statuses)
+        self._committed = before.rows
+        self._units = len(before.units)
         self._units_now = 0
         self._classified = 0
         self._bytes = 0
@@ -71,30 +90,30 @@ class Session:
     def left(self, retry: bool) -> int:
         """Sources that this run has to do."""
         if retry:
-            return sum(_transient(manifest) for manifest in self._before.values())
+            return sum(_transient(manifest) for manifest in self._before.failed.values())
         return self._plan.summary.sources - self._committed
 
     def open_units(self) -> Iterator[WorkUnit]:
         """Units of the plan without a commit, streamed."""
-        return (unit for unit in self._plan.units() if unit.unit_id not in self._before)
+        return (unit for unit in self._plan.units() if unit.unit_id not in self._before.units)
 
     def failed_units(self) -> Iterator[WorkUnit]:
         """Units with sources to try again, as the next attempt, streamed."""
         for unit in self._plan.units():
-            manifest = self._before.get(unit.unit_id)
-            if manifest is not None and _transient(manifest):
+            manifest = self._before.failed.get(unit.unit_id)
+            if manifest is not None:
                 yield replace(unit, attempt=manifest.attempt + 1)
 
     # what was done
 
     def committed(self, manifest: Manifest) -> None:
         """Count a commit. Raises TooManyFailures, ArchiveUnreachable."""
-        earlier = self._before.get(manifest.unit_id)
-        if earlier is None:
+        earlier = self._before.failed.get(manifest.unit_id)
+        if earlier is not None:
+            self._all.subtract(earlier.statuses)
+        elif manifest.unit_id not in self._before.units:
             self._committed += manifest.rows
             self._units += 1
-        else:
-            self._all.subtract(earlier.statuses)
         self._units_now += 1
         self._bytes += manifest.bytes_read
         self._statuses.update(manifest.statuses)
@@ -106,7 +125,7 @@ class Session:
         return Progress(
             sources=self._plan.summary.sources,
             committed=self._committed,
-            committed_before=sum(manifest.rows for manifest in self._before.values()),
+            committed_before=self._before.rows,
             classified=self._classified,
             seconds=time.monotonic() - self._started,
             statuses=dict(self._statuses),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass
 
-from pipeline.catalogue.commits import latest_manifests
+from pipeline.catalogue.commits import each_latest
 from pipeline.catalogue.verify import VerifyReport, verify
 from pipeline.errors import CatalogueError
 from pipeline.executors import lock
+from pipeline.executors.session import Before
 from pipeline.executors.summary import RunSummary, read_summary
 from pipeline.planner.plan import open_plan
 from pipeline.storage import Storage
@@ -54,16 +54,13 @@ def run_state(storage: Storage) -> RunState:
     plan = open_plan(storage)
     if plan is None:
         raise CatalogueError(f"{storage.url} holds no plan: no run has started here")
-    manifests = latest_manifests(storage)
-    statuses: Counter[str] = Counter()
-    for manifest in manifests.values():
-        statuses.update(manifest.statuses)
+    committed = Before.of(each_latest(storage))
     return RunState(
         sources=plan.summary.sources,
-        committed=sum(manifest.rows for manifest in manifests.values()),
+        committed=committed.rows,
         units=plan.summary.units,
-        units_committed=len(manifests),
-        statuses=dict(sorted(statuses.items())),
+        units_committed=len(committed.units),
+        statuses=dict(sorted(committed.statuses.items())),
         invalid=sum(plan.summary.invalid.values()),
         writer=_writer(storage),
         last_run=read_summary(storage),
