@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -102,9 +102,16 @@ def unit_of(table: pa.Table, unit_id: str, attempt: int = 1) -> WorkUnit:
 
 
 def commit(
-    storage: Storage, table: pa.Table, unit_id: str, *, attempt: int = 1, network: NetworkColumns = NETWORK
+    storage: Storage,
+    table: pa.Table,
+    unit_id: str,
+    *,
+    attempt: int = 1,
+    network: NetworkColumns = NETWORK,
+    seconds: float = 1.0,
 ) -> Manifest:
-    return commit_unit(storage, unit_of(table, unit_id, attempt), table, FACTS, (network,))
+    facts = replace(FACTS, load_seconds=seconds)
+    return commit_unit(storage, unit_of(table, unit_id, attempt), table, facts, (network,))
 
 
 def commit_sky(storage: Storage, units: int = 6, rows: int = 100, width: float = 1.0) -> list[Manifest]:

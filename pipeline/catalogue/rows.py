@@ -95,7 +95,8 @@ def rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     with np.errstate(over="ignore"):
         kept = ((bits + np.uint32(1 << (drop - 1))) & ~np.uint32((1 << drop) - 1)).view(np.float32)
-    return np.where(np.isfinite(kept), kept, values).astype(np.float32)
+    whole = np.isfinite(values) & np.isfinite(kept)  # a NaN of all ones would round to 0
+    return np.where(whole, kept, values).astype(np.float32)
 
 
 def _check_networks(part: Predictions, networks: Sequence[NetworkColumns]) -> None:
