@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import cache
+from typing import TypeVar
 
 from pipeline.data import WorkUnit
 from pipeline.executors import events as ev
@@ -26,6 +28,12 @@ class Held:
     images: bool  # else predictions
     bytes: int = 0
     reserved: int = 0
+
+
+@cache
+def method_of(kind: type[Event | Action]) -> str:
+    """The method of `Accounts` for a kind of event or action: LoadDone -> _load_done."""
+    return re.sub("([A-Z])", r"_\1", kind.__name__).lower()
 
 
 class Accounts:
@@ -59,42 +67,15 @@ class Accounts:
         self.queues: dict[int, list[int]] = {slot: [] for slot in range(limits.actors)}
         self.bytes_row: float = limits.bytes_row
         self.stopped = self.abandoned = self.exhausted = self.over = self.gave_up = False
-        self._enter: dict[type[Any], Callable[[Any], None]] = {
-            ev.UnitsPlanned: self._units_planned,
-            ev.PlanExhausted: self._plan_exhausted,
-            ev.ActorUp: self._actor_up,
-            ev.ActorLost: self._actor_lost,
-            ev.LoadDone: self._result,
-            ev.PredictDone: self._result,
-            ev.LoadFailed: self._failed,
-            ev.PredictFailed: self._failed,
-            ev.CommitFailed: self._failed,
-            ev.CommitDone: self._commit_done,
-            ev.DeadlinePassed: self._deadline_passed,
-            ev.Stop: self._stop,
-        }
-        self._judge: dict[type[Any], Callable[[Any], None]] = {
-            ev.NeedUnits: self._need_units,
-            ev.StartActor: self._start_actor,
-            ev.StopActor: self._stop_actor,
-            ev.StartLoad: self._start_load,
-            ev.StartPredict: self._start_predict,
-            ev.StartCommit: self._start_commit,
-            ev.Drop: self._drop,
-            ev.Cancel: self._cancel,
-            ev.StartDeadline: self._start_deadline,
-            ev.Finished: self._finished,
-            ev.GiveUp: self._give_up,
-        }
 
     def happened(self, event: Event) -> None:
         self.event = event
         self.cancelled_commits = 0
-        self._enter[type(event)](event)
+        getattr(self, method_of(type(event)))(event)
 
     def done(self, action: Action) -> None:
         assert not self.over or isinstance(action, ev.Drop), f"{action} after the end"
-        self._judge[type(action)](action)
+        getattr(self, method_of(type(action)))(action)
 
     def _units_planned(self, event: ev.UnitsPlanned) -> None:
         self.asked = 0
@@ -140,6 +121,8 @@ class Accounts:
         else:
             self.held[event.task] = Held(task.unit.unit_id, task.chunk, False)
 
+    _load_done = _predict_done = _result
+
     def _failed(self, event: ev.LoadFailed | ev.PredictFailed | ev.CommitFailed) -> None:
         task = self._end(event.task)
         if task is None:
@@ -153,6 +136,8 @@ class Accounts:
             if self.reloads[unit_id, task.attempt] <= self.limits.max_reloads:
                 return
         self._attempt_failed(unit_id)
+
+    _load_failed = _predict_failed = _commit_failed = _failed
 
     def _attempt_failed(self, unit_id: str) -> None:
         self.failures[unit_id] += 1
