@@ -1,4 +1,4 @@
-"""The real thing: `pipeline run` on Ray is killed, its lock taken over, and the same command completes the catalogue."""
+"""`pipeline run` on Ray is killed; the same command takes its lock over and completes the catalogue."""
 
 from __future__ import annotations
 

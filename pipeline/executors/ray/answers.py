@@ -15,6 +15,8 @@ from pipeline.executors.ray.work import Loaded
 
 @dataclass(frozen=True, slots=True)
 class Loading:
+    """A load task: its answer is the size of the chunk."""
+
     task: int
     chunk: ObjectRef[Loaded]
 
@@ -30,6 +32,8 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Predicting:
+    """A chunk at an actor: the answer says which process predicted how many rows."""
+
     task: int
     slot: int
     generation: int
@@ -49,6 +53,8 @@ class Predicting:
 
 @dataclass(frozen=True, slots=True)
 class Committing:
+    """A commit or quarantine task: its answer is the report."""
+
     task: int
     unit_id: str
 
@@ -64,6 +70,8 @@ class Committing:
 
 @dataclass(frozen=True, slots=True)
 class Warming:
+    """An actor that makes its networks."""
+
     slot: int
     generation: int
 
