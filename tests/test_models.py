@@ -33,14 +33,24 @@ class Case:
     flops: int  # two a multiply-add, one image
     attention: tuple[int, int]
     shifts: tuple[str, ...] = ()  # parameters that shift a whole map, which is then taken off: no gradient
+    unseen: tuple[str, ...] = ()  # parameters that the logits of untrained weights do not depend on
+    coarse: float = 0.0  # what bfloat16 may move a pixel of the map by, in its highest
 
 
 PSI_BIASES = ("gates.0.psi.bias", "gates.1.psi.bias", "gates.2.psi.bias")
+# Branches with losses of their own, and what stands behind a layer that begins at zero.
+HEADS = ("primary_head.weight", "primary_head.bias", "auxiliary_head.weight", "auxiliary_head.bias")
+LOCALISER = ("localiser.narrow.weight", "localiser.narrow.bias")
 CASES = (
     Case("dmagnet_f", parameters=9_408_520, flops=4_838_810_112, attention=(8, 8)),
     Case("dmagnet_m", parameters=9_351_444, flops=9_773_476_352, attention=(16, 16)),
     Case("agcnn", parameters=101_883, flops=725_877_600, attention=(256, 256), shifts=PSI_BIASES),
     Case("agcnn_mix", parameters=102_663, flops=726_395_232, attention=(256, 256), shifts=PSI_BIASES),
+    Case("mban", 22_365_330, 9_474_957_312, (8, 8), unseen=HEADS, coarse=0.05),
+    Case("mban_shared", 15_803_509, 4_974_481_408, (8, 8), unseen=HEADS + LOCALISER, coarse=0.05),
+    Case("resnet18", 11_179_590, 4_737_472_512, (8, 8), coarse=0.05),
+    Case("tang", 412_458, 407_582_208, (42, 42)),
+    Case("dieleman", 42_313_606, 840_720_384, (47, 47), coarse=0.01),
 )
 each_network = pytest.mark.parametrize("case", CASES, ids=lambda case: case.network)
 
@@ -115,7 +125,7 @@ def test_the_gradient_reaches_every_parameter(case: Case) -> None:
     module(galaxies(config, 1)).logits.square().sum().backward()
     untouched = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()]
     module.zero_grad()
-    assert set(untouched) <= set(case.shifts)
+    assert set(untouched) <= {*case.shifts, *case.unseen}
 
 
 @each_network
@@ -127,7 +137,8 @@ def test_bfloat16_changes_an_answer_little(case: Case) -> None:
             mixed = module(images)
     assert mixed.attention.dtype == torch.float32
     torch.testing.assert_close(mixed.logits.float().softmax(1), exact.logits.softmax(1), rtol=0, atol=0.01)
-    torch.testing.assert_close(mixed.attention, exact.attention, rtol=0.05, atol=0)
+    allowed = case.coarse * exact.attention.max().item()
+    torch.testing.assert_close(mixed.attention, exact.attention, rtol=0.05, atol=allowed)
 
 
 @each_network

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from pipeline.models.agcnn import AGCNNConfig
+from pipeline.models.dieleman import DielemanConfig
 from pipeline.models.dmagnet import DMAGNetConfig
+from pipeline.models.mban import MBANConfig
 from pipeline.models.network import NetworkConfig
+from pipeline.models.resnet import ResNetConfig
+from pipeline.models.tang import TangConfig
 
 NETWORKS: Mapping[str, NetworkConfig] = MappingProxyType(
     {
@@ -18,5 +22,11 @@ NETWORKS: Mapping[str, NetworkConfig] = MappingProxyType(
         # (reference/networks.md sec. 1.3 and 1.4): here the features are averaged and the ReLU leaks.
         "agcnn": AGCNNConfig(pooling="mean", head_slope=0.01),
         "agcnn_mix": AGCNNConfig(pooling="mean", head_slope=0.01, normalisation="mix"),
+        "mban": MBANConfig(),
+        # What the review asks for in sec. 3.2.2, but for `certain`, which has to be fitted on validation data first.
+        "mban_shared": MBANConfig(shared=True, localiser="transformer", crop_size=128),
+        "resnet18": ResNetConfig(),
+        "tang": TangConfig(),
+        "dieleman": DielemanConfig(),
     }
 )

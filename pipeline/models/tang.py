@@ -1,0 +1,87 @@
+"""Tang: the plain radio-galaxy CNN that AG-CNN is compared with.
+
+Tang, Scaife and Leahy 2019, MNRAS 488, 3358, arXiv:1903.11921: 13 layers. The layers are those of the class that
+the authors of AG-CNN released as their baseline (reference/networks.md sec. 0 and 1), not read from the paper. That
+class applies one 256-256 layer twice, which gives 184,442 parameters; with two such layers of its own it has
+250,234, and only then does AG-CNN have "more than 50 % fewer", as its paper says. Which of them Tang's had is
+unknown (sec. 7); here it has two.
+
+It has no attention. Its map is the energy of the last convolution: where features respond, of whatever class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pipeline.models.activation import energy_map
+from pipeline.models.network import NetworkResult
+
+HIDDEN = 256  # units of each dense layer
+POOLS = (2, 3, 5)  # pixels a side that become one
+LAST = 16  # channels of the last convolution
+
+
+@dataclass(frozen=True)
+class TangConfig:
+    """One Tang CNN. Raises ValueError where the pooling would leave no pixel."""
+
+    bands: int = 3
+    classes: int = 6
+    size: int = 256  # pixels a side; the paper's radio images have 150
+
+    def __post_init__(self) -> None:
+        if min(self.bands, self.classes) < 1:
+            raise ValueError(f"expected numbers of at least 1, got {self}")
+        if self.pooled < 1:
+            raise ValueError(f"expected a size of at least 30 px, got {self.size}")
+
+    @property
+    def pooled(self) -> int:
+        """Positions a side after the last pooling."""
+        side = self.size
+        for pool in POOLS:
+            side //= pool
+        return side
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        return ()
+
+    def build(self) -> Tang:
+        """The network with untrained weights, drawn from torch's global generator."""
+        return Tang(self)
+
+
+class Tang(nn.Module):
+    """Images (N, C, S, S) float32 in [0, 1] to logits and the energy of the last convolution."""
+
+    def __init__(self, config: TangConfig) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            *_unit(config.bands, 6, 11), nn.MaxPool2d(POOLS[0]),
+            *_unit(6, 16, 5), nn.MaxPool2d(POOLS[1]),
+            *_unit(16, 24, 3), *_unit(24, 24, 3), *_unit(24, LAST, 3)[:-1],
+        )  # fmt: skip
+        self.last_norm = nn.BatchNorm2d(LAST)
+        self.classifier = nn.Sequential(
+            nn.MaxPool2d(POOLS[2]), nn.Flatten(),
+            *_dense(LAST * config.pooled**2), *_dense(HIDDEN), *_dense(HIDDEN), nn.Linear(HIDDEN, config.classes),
+        )  # fmt: skip
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(part.weight)  # torch's own draw leaves untrained answers alike to four digits
+
+    def forward(self, images: Tensor) -> NetworkResult:
+        features = self.features(images)  # (N, 16, S/6, S/6), not negative
+        return NetworkResult(self.classifier(self.last_norm(features)), energy_map(features), {})
+
+
+def _unit(before: int, after: int, kernel: int) -> list[nn.Module]:
+    """A convolution that keeps the side. The norm comes after the ReLU."""
+    return [nn.Conv2d(before, after, kernel, padding=kernel // 2), nn.ReLU(), nn.BatchNorm2d(after)]
+
+
+def _dense(before: int) -> list[nn.Module]:
+    return [nn.Linear(before, HIDDEN), nn.ReLU(), nn.Dropout()]
