@@ -25,6 +25,12 @@ def test_a_spot_of_the_wanted_size_pays_for_its_edge_alone() -> None:
     assert clarity_loss(spot).item() == pytest.approx(0.1 * edges, rel=1e-3)
 
 
+def test_a_spot_may_be_smaller_than_the_wanted_size() -> None:
+    point = torch.zeros(1, SIDE, SIDE)
+    point[0, 4, 7] = 1
+    assert clarity_loss(point).item() == pytest.approx(0.1 * 4 / (19 * 20), rel=1e-3)
+
+
 def test_a_uniform_map_pays_for_its_area_alone() -> None:
     for height in (1e-5, 1.0, 1e5):
         assert clarity_loss(height * UNIFORM).item() == pytest.approx((1 - 0.06) ** 2, rel=1e-5)
