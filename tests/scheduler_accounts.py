@@ -31,9 +31,9 @@ class Held:
 
 
 @cache
-def method_of(kind: type[Event | Action]) -> str:
+def method_of(kind: str) -> str:
     """The method of `Accounts` for a kind of event or action: LoadDone -> _load_done."""
-    return re.sub("([A-Z])", r"_\1", kind.__name__).lower()
+    return re.sub("([A-Z])", r"_\1", kind).lower()
 
 
 class Accounts:
@@ -71,11 +71,11 @@ class Accounts:
     def happened(self, event: Event) -> None:
         self.event = event
         self.cancelled_commits = 0
-        getattr(self, method_of(type(event)))(event)
+        getattr(self, method_of(type(event).__name__))(event)
 
     def done(self, action: Action) -> None:
         assert not self.over or isinstance(action, ev.Drop), f"{action} after the end"
-        getattr(self, method_of(type(action)))(action)
+        getattr(self, method_of(type(action).__name__))(action)
 
     def _units_planned(self, event: ev.UnitsPlanned) -> None:
         self.asked = 0
