@@ -30,7 +30,7 @@ def resample_axes(image: Floats, bad: Flags, x: Positions, y: Positions) -> tupl
 
     x and y are evenly spaced pixel positions that may leave the image; spacings above 1 are anti-aliased.
     """
-    columns, rows = _axis(x), _axis(y)
+    columns, rows = _axis(x, image.shape[2]), _axis(y, image.shape[1])
     pixels, unknown = _window(image, bad, (rows.start, rows.stop), (columns.start, columns.stop))
     values = _weigh(pixels, rows, columns, "lanczos")
     nothing = np.zeros(values.shape, dtype=np.bool_)
@@ -50,7 +50,7 @@ def sample_at(image: Floats, bad: Flags, x: Positions, y: Positions) -> tuple[Fl
 
     The points are taken as no further apart than the pixels: nothing is anti-aliased here.
     """
-    columns, rows = _axis(x, even=False), _axis(y, even=False)
+    columns, rows = _axis(x, image.shape[2], even=False), _axis(y, image.shape[1], even=False)
     pixels, unknown = _window(image, bad, (rows.start, rows.stop), (columns.start, columns.stop))
     width = pixels.shape[2]
     flat = pixels.reshape(len(pixels), -1)
@@ -85,7 +85,11 @@ class _Axis:
     support: Floats  # 1 under the Lanczos kernel, 0 elsewhere
 
 
-def _axis(positions: Positions, *, even: bool = True) -> _Axis:
+def _axis(positions: Positions, length: int, *, even: bool = True) -> _Axis:
+    """The taps of positions along an axis of `length` pixels.
+
+    All pixels outside the image are alike, so one on each side stands for them.
+    """
     spacing = abs(positions[-1] - positions[0]) / (len(positions) - 1) if even and len(positions) > 1 else 1.0
     stretch = max(1.0, float(spacing))
     first = np.floor(positions - LOBES * stretch).astype(np.intp) + 1
@@ -94,10 +98,11 @@ def _axis(positions: Positions, *, even: bool = True) -> _Axis:
     inside = np.abs(distance) < LOBES
     lanczos = np.where(inside, np.sinc(distance) * np.sinc(distance / LOBES), 0.0)
     tent = np.maximum(0.0, 1.0 - np.abs(distance))
-    start = int(first.min())
+    taps = np.clip(taps, -1, length)
+    start = int(taps.min())
     return _Axis(
         start,
-        int(first.max()) + len(taps),
+        int(taps.max()) + 1,
         taps - start,
         (lanczos / lanczos.sum(axis=0)).astype(np.float32),
         (tent / tent.sum(axis=0)).astype(np.float32),
