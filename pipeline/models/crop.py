@@ -48,7 +48,8 @@ def gaussian_box(images: Tensor, attention: Tensor, tau1: float, reach: float, t
         kept = focused >= tau2 * _highest(focused)
         box = _square(*_span(kept.any(1)), *_span(kept.any(2)))
         unguided = _constant(attention) | _constant(light)
-        return torch.where(unguided[:, None], box.new_tensor(CENTRED), box)
+        parts = zip(box.unbind(1), CENTRED, strict=True)
+        return torch.stack([torch.where(unguided, centred, part) for part, centred in parts], 1)
 
 
 class Localiser(nn.Module):

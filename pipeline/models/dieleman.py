@@ -37,7 +37,7 @@ MARGIN = (FRAME - VIEW) // 2
 TURNS = (0.0, math.pi / 4)  # of the views; the corner of the turned view stays within the frame
 QUARTERS = 4  # parts of a view
 PARTS = len(TURNS) * 2 * QUARTERS
-CHANNELS = (32, 64, 128, 128)
+CONVOLUTIONS = ((6, 40), (5, 16), (3, 6), (3, 4))  # kernel, and positions a side that come out
 PIECES = 2  # linear units of which a maxout unit takes the largest
 MAP = 47  # pixels a side of the map: the frame at a third
 SHARE = 1e-3  # of a pixel of the map: the sampled edge of a view that covers less than this says nothing
@@ -45,16 +45,19 @@ SHARE = 1e-3  # of a pixel of the map: the sampled edge of a view that covers le
 
 @dataclass(frozen=True)
 class DielemanConfig:
-    """One Dieleman network. Raises ValueError for numbers below 1."""
+    """One Dieleman network. Raises ValueError where the numbers do not fit together."""
 
     bands: int = 3
     classes: int = 6
     size: int = 256  # pixels a side; resized to FRAME within the network
+    channels: tuple[int, ...] = (32, 64, 128, 128)  # of each convolution
     units: int = 2048  # of each maxout layer
     dropout: float = 0.5  # of what the dense layers see, in training
 
     def __post_init__(self) -> None:
-        if min(self.bands, self.classes, self.size, self.units) < 1:
+        if len(self.channels) != len(CONVOLUTIONS):
+            raise ValueError(f"expected {len(CONVOLUTIONS)} channels, got {self.channels}")
+        if min(self.bands, self.classes, self.size, self.units, *self.channels) < 1:
             raise ValueError(f"expected numbers of at least 1, got {self}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"expected dropout from 0 to below 1, got {self.dropout}")
@@ -73,17 +76,17 @@ class Dieleman(nn.Module):
 
     def __init__(self, config: DielemanConfig) -> None:
         super().__init__()
-        first, second, third, last = CHANNELS
-        self.convolutions = nn.Sequential(
-            UntiedConvolution(config.bands, first, 6, PART - 5), nn.ReLU(), nn.MaxPool2d(2),
-            UntiedConvolution(first, second, 5, 16), nn.ReLU(), nn.MaxPool2d(2),
-            UntiedConvolution(second, third, 3, 6), nn.ReLU(),
-            UntiedConvolution(third, last, 3, 4), nn.ReLU(),
-        )  # fmt: skip
+        first, second, third, last = (
+            (UntiedConvolution(before, after, kernel, side), nn.ReLU())
+            for before, after, (kernel, side) in zip(
+                (config.bands, *config.channels), config.channels, CONVOLUTIONS, strict=False
+            )
+        )
+        self.convolutions = nn.Sequential(*first, nn.MaxPool2d(2), *second, nn.MaxPool2d(2), *third, *last)
         self.pool = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(config.dropout)
         self.hidden = nn.ModuleList(
-            nn.Linear(before, PIECES * config.units) for before in (PARTS * last * 2 * 2, config.units)
+            nn.Linear(before, PIECES * config.units) for before in (PARTS * config.channels[-1] * 4, config.units)
         )
         self.classifier = nn.Linear(config.units, config.classes)
         self._draw()
@@ -155,6 +158,8 @@ def _turned(frame: Tensor, angle: float) -> Tensor:
     if not angle:
         return frame
     frame = at_least_float32(frame)
+    along = (torch.arange(FRAME, dtype=frame.dtype, device=frame.device) + 0.5) * (2 / FRAME) - 1  # from -1 to 1
+    x, y = along[None, :], along[:, None]
     cosine, sine = math.cos(angle), math.sin(angle)
-    matrix = frame.new_tensor([[cosine, -sine, 0], [sine, cosine, 0]]).expand(len(frame), 2, 3)
-    return F.grid_sample(frame, F.affine_grid(matrix, list(frame.shape), align_corners=False), align_corners=False)
+    grid = torch.stack([cosine * x - sine * y, sine * x + cosine * y], 2)  # (H, H, 2)
+    return F.grid_sample(frame, grid.expand(len(frame), -1, -1, -1), align_corners=False)

@@ -16,6 +16,7 @@ From the review, sec. 3.2.2, and not from the paper:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -165,7 +166,7 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
     """JS = (KL(p | m) + KL(q | m)) / 2 in bits, m = (p + q) / 2, of distributions (N, K): 0 to 1 (N,)."""
     middle = (p + q) / 2
     entropy = torch.special.entr(middle) - (torch.special.entr(p) + torch.special.entr(q)) / 2
-    return (entropy.sum(1) / torch.log(p.new_tensor(2.0))).clamp(0, 1)
+    return (entropy.sum(1) / math.log(2)).clamp(0, 1)
 
 
 def _tail(widths: tuple[int, ...]) -> nn.Sequential:
