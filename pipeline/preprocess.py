@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data import Cutout, FieldOfView, ImageContract, PixelGrid, RowFlag, Status
-from pipeline.resample import LOBES, Flags, Floats, resample_axes, sample_at
+from pipeline.resample import LOBES, Floats, resample_axes, sample_at
 
 MAX_SKEW = 0.5  # pixels of the image by which the fast path may misplace its edge; see `_resample`
 
@@ -66,8 +66,7 @@ def contract_image(cutout: Cutout, contract: ImageContract, width: float | None 
 
     Pixels without data get the colour of no flux.
     """
-    flux, nothing = _resample(cutout, contract.size, frame_width(cutout) if width is None else width)
-    flux[nothing] = 0
+    flux = _resample(cutout, contract.size, frame_width(cutout) if width is None else width)
     return colours(flux * np.float32(contract.reference_pixel**2), contract)
 
 
@@ -92,8 +91,8 @@ def colours(flux: Floats, contract: ImageContract) -> NDArray[np.uint8]:
     return np.floor(np.clip(scaled[order], 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _resample(cutout: Cutout, size: int, width: float) -> tuple[Floats, Flags]:
-    """The cutout on the image's own pixels, (C, size, size) nanomaggies / arcsec2, and where there is none.
+def _resample(cutout: Cutout, size: int, width: float) -> Floats:
+    """The cutout on the image's own pixels, (C, size, size) nanomaggies / arcsec2; 0 where there is no data.
 
     Where the tile's rows run east-west to within MAX_SKEW at the edge of the image, each axis is resampled by
     itself. Other tiles are first brought to the pixel size of the image on their own axes, where that is the
@@ -106,14 +105,14 @@ def _resample(cutout: Cutout, size: int, width: float) -> tuple[Floats, Flags]:
     if abs(matrix[0, 1]) * size / 2 <= MAX_SKEW * across and abs(matrix[1, 0]) * size / 2 <= MAX_SKEW * up:
         x = x0 - matrix[0, 0] * step  # column 0 is the eastern edge
         y = y0 - matrix[1, 1] * step  # row 0 is the northern edge
-        return resample_axes(cutout.flux, cutout.bad, x, y)
+        return resample_axes(cutout.flux, cutout.bad, x, y)[0]
     cutout = _coarsened(cutout, pitch, width)
     (x0, y0), matrix = cutout.grid.centre, cutout.grid.matrix
     east, north = -step[None, :], -step[:, None]
     x = (x0 + matrix[0, 0] * east + matrix[0, 1] * north).ravel()
     y = (y0 + matrix[1, 0] * east + matrix[1, 1] * north).ravel()
-    values, nothing = sample_at(cutout.flux, cutout.bad, x, y)
-    return values.reshape(-1, size, size), nothing.reshape(-1, size, size)
+    values, _ = sample_at(cutout.flux, cutout.bad, x, y)
+    return values.reshape(-1, size, size)
 
 
 def _coarsened(cutout: Cutout, pitch: float, width: float) -> Cutout:

@@ -26,7 +26,7 @@ _MIN_TENT = 0.5  # good part of the tent below which there is no value
 
 
 def resample_axes(image: Floats, bad: Flags, x: Positions, y: Positions) -> tuple[Floats, Flags]:
-    """Sample (C, H, W) at columns `x` (X,) and rows `y` (Y,): values (C, Y, X) and where there is none.
+    """Sample (C, H, W) at columns `x` (X,) and rows `y` (Y,): values (C, Y, X), 0 where there is none, and where.
 
     x and y are evenly spaced pixel positions that may leave the image; spacings above 1 are anti-aliased.
     """
@@ -46,7 +46,7 @@ def resample_axes(image: Floats, bad: Flags, x: Positions, y: Positions) -> tupl
 
 
 def sample_at(image: Floats, bad: Flags, x: Positions, y: Positions) -> tuple[Floats, Flags]:
-    """Sample (C, H, W) at the points `x`, `y`, both (K,): values (C, K) and where there is none.
+    """Sample (C, H, W) at the points `x`, `y`, both (K,): values (C, K), 0 where there is none, and where.
 
     The points are taken as no further apart than the pixels: nothing is anti-aliased here.
     """

@@ -35,6 +35,14 @@ class Blob:
         return self.flux * np.exp(-r2 / 2 / self.sigma**2) / (2 * np.pi * self.sigma**2)
 
 
+SCATTERED = (
+    Blob(0, 0), Blob(3, 4, 1.5, 40), Blob(-7, 2, 0.55, 4), Blob(2, -9, 0.8, 9),
+    # Beyond the 21 arcsec that an image reaches past the corner: only the neighbours have these.
+    Blob(-25, 4, 0.55, 20), Blob(5, -26, 0.6, 15), Blob(26, 3, 0.7, 15), Blob(-2, 27, 0.55, 20),
+    Blob(-25, 26, 0.6, 12), Blob(24, -25, 0.55, 15), Blob(-24, -26, 0.6, 12), Blob(25, 25, 0.55, 15),
+)  # fmt: skip
+
+
 def matrix(scale: float, angle: float = 0.0, *, mirrored: bool = False) -> Array:
     """Pixels per arcsec of (east, north): north up and east left, turned by `angle` deg; or east right."""
     turn = np.radians(angle)
@@ -91,7 +99,7 @@ class BrickSky:
     ra: float = 0.0  # deg: the corner
     dec: float = 0.0
     size: int = 400
-    blobs: tuple[Blob, ...] = (Blob(0, 0), Blob(3, 4, 1.5, 40), Blob(-7, 2, 0.55, 4), Blob(2, -9, 0.8, 9))
+    blobs: tuple[Blob, ...] = SCATTERED
     background: float = 0.01  # nanomaggies / arcsec2: keeps measured pixels from being 0
     bands: tuple[str, ...] = ("g", "r", "z")
     images: dict[str, ArrayImage] = field(default_factory=dict)  # by path

@@ -63,6 +63,16 @@ def test_the_poles_and_ra_zero_are_in_bricks() -> None:
     assert names[4] != names[0]
 
 
+def test_the_last_position_before_a_cell_is_in_the_cell_before() -> None:
+    """Also where the sorted key has fewer digits than RA itself."""
+    rows = [row for row in _sky() if row["ra1"] > 0]
+    ra, dec = np.nextafter([row["ra1"] for row in rows], 0), HERE([row["dec"] for row in rows])
+    names = [row["brickname"] for row in rows]
+    before = [f"{name[:4]}{int(name[4:]) - 1:04d}" for name in names]
+    assert WHOLE.names[WHOLE.at(ra, dec)].tolist() == before
+    assert WHOLE.names[WHOLE.at(HERE([row["ra1"] for row in rows]), dec)].tolist() == names
+
+
 def test_no_position_is_no_brick() -> None:
     nowhere = WHOLE.at(HERE([np.nan, 1.0, 1.0, np.inf]), HERE([0.0, np.nan, 95.0, 0.0]))
     assert nowhere.tolist() == [-1] * 4

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 from astropy.wcs import WCS
 
@@ -45,15 +46,27 @@ def _truth(sky: BrickSky, brick: str, cutout: Cutout, east: float, north: float)
     return sky.brightness(header, columns - cutout.grid.centre[0] + x, rows - cutout.grid.centre[1] + y)
 
 
+def _own(sky: BrickSky, brick: str, cutout: Cutout) -> tuple[slice, slice]:
+    """The part of the cutout that its own brick gave."""
+    y0, y1, x0, x1 = sky.images[path(brick, "g")].asked[0]
+    top = cutout.flux.shape[1] - (y1 - y0) if y0 == 0 else 0
+    left = cutout.flux.shape[2] - (x1 - x0) if x0 == 0 else 0
+    return slice(top, top + y1 - y0), slice(left, left + x1 - x0)
+
+
 @pytest.mark.parametrize("corner", CORNERS)
 def test_what_leaves_the_brick_comes_from_its_neighbours(corner: tuple[float, float]) -> None:
-    sky = brick_sky(*corner)
     for east, north in ((1.0, 2.0), (-2.0, 15.0), (14.0, -1.0), (-3.0, -4.0)):
+        sky = brick_sky(*corner)
         cutout, brick = _cut(sky, east, north, 60.0)
         truth = _truth(sky, brick, cutout, east, north)
+        strip = np.ones(truth.shape, np.bool_)
+        strip[_own(sky, brick, cutout)] = False
         assert cutout.flags == RowFlag.EDGE
         assert not cutout.bad.any()
-        assert np.abs(cutout.flux - truth).max() < 0.01 * truth.max()
+        assert truth[strip].max() > 1
+        assert np.abs(cutout.flux - truth)[:, strip].max() < 0.01 * truth[strip].max()
+        assert np.abs(cutout.flux - truth)[:, ~strip].max() < 1e-4 * truth.max()
 
 
 def test_the_brick_s_own_pixels_are_untouched() -> None:
@@ -63,10 +76,28 @@ def test_the_brick_s_own_pixels_are_untouched() -> None:
     y0, y1, x0, x1 = stored.asked[0]
     own = stored.pixels[y0:y1, x0:x1] / np.float32(Tan.of(stored.header, brick).pixel_scale ** 2)
     assert own.shape != cutout.flux.shape[1:]
-    left = cutout.flux.shape[2] - own.shape[1] if x0 == 0 else 0
-    top = cutout.flux.shape[1] - own.shape[0] if y0 == 0 else 0
-    inside = cutout.flux[1, top : top + own.shape[0], left : left + own.shape[1]]
-    assert inside.tobytes() == own.tobytes()
+    assert cutout.flux[1][_own(sky, brick, cutout)].tobytes() == own.tobytes()
+
+
+def test_each_pixel_comes_from_the_brick_that_owns_most_of_the_strip() -> None:
+    sky = brick_sky()
+    for band in "grz":
+        sky.images[path("WS", band)].pixels[:] *= 2
+    cutout, brick = _cut(sky, 1.0, -12.0, 60.0)
+    assert brick == "ES"
+    truth = _truth(sky, brick, cutout, 1.0, -12.0)
+    row = round(cutout.grid.centre[1])  # of the source: in the cell of WS, and in the margin of WN as well
+    assert cutout.flux[0, row, -10:] == pytest.approx(2 * truth[row, -10:], rel=0.01)
+
+
+def test_the_margin_of_another_brick_helps_where_the_owner_is_missing() -> None:
+    sky = brick_sky()
+    table = sky.table()
+    survey = LegacySurvey(LegacyConfig(), table.filter(pa.compute.not_equal(table["brickname"], "WN")))
+    cutout = survey.cut(sky, Source(1, *sky.position(1.0, 40.0), "south/EN"), 50.0)
+    strip = cutout.bad[0, :, -5:]  # from 15 arcsec north of the corner, which WS still shows, to 65
+    assert not strip[:10].any()
+    assert strip[60:].all()
 
 
 def test_a_strip_that_no_neighbour_covers_has_no_data() -> None:
@@ -220,12 +251,13 @@ def test_the_projection_is_astropy_s() -> None:
 
 def test_a_grid_is_the_projection_s_derivative() -> None:
     tan = Tan.of(tan_header(150.0, 60.0, 3600), "x")
-    grid = tan.grid_at(150.1, 60.1)
-    step = 1 / 3600 / np.cos(np.radians(60.1))
-    x, y = tan.to_pixels(np.array([150.1, 150.1 + step, 150.1]), np.array([60.1, 60.1, 60.1 + 1 / 3600]))
-    assert grid.centre == pytest.approx((x[0], y[0]), abs=1e-9)
+    ra, dec = 154.0, 61.0  # so far out that the plane's stretch shows
+    grid = tan.grid_at(ra, dec)
+    step = 1 / 3600 / np.cos(np.radians(dec))
+    x, y = tan.to_pixels(np.array([ra, ra + step, ra]), np.array([dec, dec, dec + 1 / 3600]))
+    assert grid.centre == pytest.approx((x[0], y[0]), abs=1e-6)
     assert grid.matrix == pytest.approx(np.array([[x[1] - x[0], x[2] - x[0]], [y[1] - y[0], y[2] - y[0]]]), abs=1e-4)
-    assert grid.pixel_scale == pytest.approx(PIXEL, rel=1e-5)
+    assert tan.grid_at(150.0, 60.0).pixel_scale == pytest.approx(PIXEL, rel=1e-12)
 
 
 def test_strips_of_the_mock_sky_are_within_a_hundredth_of_the_peak(noiseless_tree: Path) -> None:

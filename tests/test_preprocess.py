@@ -109,6 +109,17 @@ def test_resampling_keeps_the_flux(width: float, angle: float) -> None:
     assert total == pytest.approx(flux, rel=0.005)
 
 
+@pytest.mark.parametrize("angle", [0.0, 30.0])
+def test_what_is_finer_than_the_image_is_averaged_not_sampled(angle: float) -> None:
+    """Stripes of one pixel, three to a pixel of the image, are the even grey of their mean."""
+    flux = np.zeros((3, 301, 301), np.float32)
+    flux[:, :, ::2] = 1.0
+    striped = Cutout(flux, np.zeros(flux.shape, np.bool_), PixelGrid((150.0, 150.0), matrix(0.1, angle)))
+    even = replace(striped, flux=np.full(flux.shape, 0.5, np.float32))
+    images = [contract_image(cutout, SMALL, 19.2).astype(int) for cutout in (striped, even)]
+    assert np.abs(images[0] - images[1])[:, 4:-4, 4:-4].max() <= 2
+
+
 def test_the_colours_are_those_of_the_published_formula() -> None:
     """Worked by hand for two pixels: g, r, z = 0.01, 0.02, 0.03 and -1, 0.1, 0.5 nanomaggies."""
     flux = np.array([[[0.01, -1.0]], [[0.02, 0.1]], [[0.03, 0.5]]], dtype=np.float32)
@@ -154,9 +165,10 @@ def test_anything_finite_or_not_becomes_a_picture(
     assert (status == Status.OK) == (reason == "")
 
 
-def test_bad_pixels_leave_no_trace_around_them() -> None:
+@pytest.mark.parametrize("angle", [0.0, 30.0])
+def test_bad_pixels_leave_no_trace_around_them(angle: float) -> None:
     """Whatever stands in a bad pixel, the image is the same, and near it nothing rings."""
-    sky = drawn([Blob(0, 0, 3.0, 60), SHINE], _frame(), (121, 121))
+    sky = drawn([Blob(0, 0, 3.0, 60), SHINE], _frame(PIXEL, angle), (121, 121))
     bad = np.zeros(sky.bad.shape, np.bool_)
     bad[:, 55:59, 60:64] = bad[:, :, 80] = True
     whole = contract_image(sky, CONTRACT, 24.0).astype(int)
@@ -169,6 +181,7 @@ def test_bad_pixels_leave_no_trace_around_them() -> None:
     filled = (images[0] != empty).any(axis=0)
     assert np.abs(images[0] - whole)[:, filled].max() <= 8
     assert 0.9 < filled.mean() < 1.0
+    assert (images[0][:, :, :60] == whole[:, :, :60]).all()  # the east, out of their reach
 
 
 def test_pixels_without_data_have_the_colour_of_no_flux() -> None:
