@@ -88,7 +88,7 @@ def run(images: int, folder: str, first_answer: str) -> None:
         actors=fake_load.ACTORS,
         actor_cpus=0.5,
         actor_gpus=0.0,
-        loads=4,
+        loads=2,  # enough for the actors: some 50 ms of waiting and copying a chunk against 64 ms in the model
         load_cpus=0.5,
         bytes_cap=int(fake_load.STORE_FRACTION * fake_load.STORE_BYTES),
     )
