@@ -209,13 +209,14 @@ def test_outside_the_footprint_there_is_no_coverage() -> None:
             survey.cut(brick_sky(), Source(1, 0.0, 0.0, tile), 20.0)
 
 
-def test_only_bands_with_exposures_are_asked_for() -> None:
+def test_a_band_of_which_most_of_the_brick_is_empty_is_read_all_the_same() -> None:
+    """The table's number of exposures is a median: 0 says less than half, not nothing."""
     sky = brick_sky()
     table = sky.table()
-    position = table.column_names.index("nexp_z")
-    table = table.set_column(position, "nexp_z", pa.array([0] * len(table)))
+    table = table.set_column(table.column_names.index("nexp_z"), "nexp_z", pa.array([0] * len(table)))
     survey = LegacySurvey(LegacyConfig(), table)
-    assert [product.band for product in survey.products("south/EN")] == ["g", "r", None]
+    assert [product.band for product in survey.products("south/EN")] == ["g", "r", "z", None]
+    assert not survey.cut(sky, Source(1, *sky.position(5.0, 5.0), "south/EN"), 20.0).bad.any()
 
 
 def test_paths_are_those_of_the_published_tree() -> None:

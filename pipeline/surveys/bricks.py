@@ -23,17 +23,21 @@ def brick_columns(bands: Sequence[str]) -> tuple[str, ...]:
 
 
 class Bricks:
-    """The bricks of one region that have an exposure in any of the bands."""
+    """The bricks of one region that count as covered in any of the bands.
+
+    `nexp_<band>` is the median number of exposures over the brick's own area (legacysurvey.org, dr10/files), so a
+    brick of which less than half is covered, in every band, counts as outside; and one that is inside may have
+    images of a band that it lists as 0.
+    """
 
     def __init__(self, table: pa.Table, bands: Sequence[str]) -> None:
         """Raises JobError where the table lacks columns or holds the same brick twice."""
         missing = [column for column in brick_columns(bands) if column not in table.column_names]
         if missing:
             raise JobError(f"the survey-bricks table lacks the columns {', '.join(missing)}")
-        exposures = np.stack([_floats(table, f"nexp_{band}") > 0 for band in bands], axis=1)  # (N, C)
-        covered = np.nonzero(exposures.any(axis=1))[0]
+        exposures = np.stack([_floats(table, f"nexp_{band}") for band in bands])  # (C, N)
+        covered = np.nonzero((exposures > 0).any(axis=0))[0]
         self.names: NDArray[np.str_] = np.asarray(table["brickname"].to_pylist(), dtype=np.str_)[covered]
-        self.exposed = exposures[covered]  # (N, C) which bands have an image
         self.ra, self.dec, ra1, ra2, dec1, dec2 = (_floats(table, column)[covered] for column in _CELL)
         self.number = dict(zip(self.names.tolist(), range(len(self.names)), strict=True))
         if len(self.number) != len(self.names):

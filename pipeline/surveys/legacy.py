@@ -103,11 +103,9 @@ class LegacySurvey:
         return tiles
 
     def products(self, tile: str) -> tuple[Product, ...]:
-        """One image a band that the brick was exposed in, and its maskbits if the job wants them."""
-        region, number = self._find(tile)
-        bricks = self._bricks[region]
-        bands = [band for band, exposed in zip(self.bands, bricks.exposed[number], strict=True) if exposed]
-        images = tuple(self._product(tile, band) for band in bands)
+        """One image a band, which the archive may not have, and the brick's maskbits if the job wants them."""
+        self._find(tile)
+        images = tuple(self._product(tile, band) for band in self.bands)
         return (*images, self._product(tile, None)) if self._config.use_maskbits else images
 
     def cut(self, open_product: OpenProduct, source: Source, width: float | None) -> Cutout:
