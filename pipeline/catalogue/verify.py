@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -90,13 +91,14 @@ def _manifests(storage: Storage, names: list[str]) -> tuple[list[Manifest], list
 def _file_problems(storage: Storage, found: list[Manifest], latest: Mapping[str, Manifest]) -> list[str]:
     """What is wrong with the files of the manifests, and the identifiers of the latest attempts that repeat."""
     problems: list[str] = []
+    check = partial(_checked, storage)
     with IdentifierCheck() as identifiers, ThreadPoolExecutor(_READERS) as pool:
-        for start in range(0, len(found), _SLICE):
-            units = found[start : start + _SLICE]
-            for unit, (ids, wrong) in zip(units, pool.map(lambda unit: _checked(storage, unit), units), strict=True):
-                problems += wrong
-                if ids is not None and latest[unit.unit_id] is unit:
-                    identifiers.add(ids)
+        slices = (found[start : start + _SLICE] for start in range(0, len(found), _SLICE))
+        checked = (pair for units in slices for pair in zip(units, pool.map(check, units), strict=True))
+        for unit, (ids, wrong) in checked:
+            problems += wrong
+            if ids is not None and latest[unit.unit_id] is unit:
+                identifiers.add(ids)
         repeated = identifiers.repeated()
     return problems + [f"object_id {identifier!r} is there more than once" for identifier in repeated]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pipeline.catalogue.commits import Manifest
-from pipeline.data import WorkUnit
+from pipeline.data import Predictions, WorkUnit
 from pipeline.errors import UnitError
 from pipeline.executors.watch import Watch
+from pipeline.inference import Predictor
 from pipeline.stages import Work, commit, load, predict, predictor, quarantine
 
 
@@ -16,18 +17,25 @@ def run_units(work: Work, units: Iterable[WorkUnit], watch: Watch) -> Iterator[M
     networks = predictor(work)
     watch.log(networks.choice)
     for unit in units:
-        reasons: list[str] = []
-        while len(reasons) < work.job.engine.unit_attempts:
-            if watch.stop():
-                return
-            try:
-                parts = []
-                for chunk in range(len(unit.chunks)):
-                    parts.append(predict(networks, load(work, unit, chunk)))
-                    watch.classified(parts[-1].with_image.size)
-                yield commit(work, unit, parts)
-                break
-            except UnitError as error:
-                reasons.append(str(error))
-        else:
-            yield quarantine(work, unit, reasons[-1])
+        if watch.stop():
+            return
+        yield _run_unit(work, networks, unit, watch)
+
+
+def _run_unit(work: Work, networks: Predictor, unit: WorkUnit, watch: Watch) -> Manifest:
+    """One unit, tried as often as the job allows, then quarantined."""
+    reason = ""
+    for _ in range(work.job.engine.unit_attempts):
+        try:
+            return commit(work, unit, list(_parts(work, networks, unit, watch)))
+        except UnitError as error:
+            reason = str(error)
+            watch.log(f"unit {unit.unit_id} failed: {reason}")
+    return quarantine(work, unit, reason)
+
+
+def _parts(work: Work, networks: Predictor, unit: WorkUnit, watch: Watch) -> Iterator[Predictions]:
+    for chunk in range(len(unit.chunks)):
+        predictions = predict(networks, load(work, unit, chunk))
+        watch.classified(len(predictions.status))
+        yield predictions

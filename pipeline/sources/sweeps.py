@@ -62,16 +62,12 @@ def sweep_batches(
     if clash := [name for name in wanted if name in RESERVED]:
         raise JobError(f"sources.pass_through names {', '.join(clash)}, which the plan has already")
     left = limit
-    with ArchiveFiles(root) as files:
-        for tree, path in _files_of(root, config, region):
-            local = _fetched(files, path)
-            for raw in _rows(open_fits(f"{without_secrets(root).rstrip('/')}/{path}", local), wanted):
-                batch = taken(_selected(raw, tree, selection, wanted), region, left)
-                yield batch
-                left = None if left is None else left - batch.num_rows
-                if left == 0:
-                    return
-            files.release(local)
+    for tree, raw in _raw_batches(root, config, region, wanted):
+        batch = taken(_selected(raw, tree, selection, wanted), region, left)
+        yield batch
+        left = None if left is None else left - batch.num_rows
+        if left == 0:
+            return
 
 
 def target_ids(
@@ -109,6 +105,18 @@ def _foot(region: Region, ra: float, dec1: float, dec2: float) -> list[float]:
     toward = np.cos(np.radians(region.dec)) * np.cos(np.radians(ra - region.ra))
     dec = float(np.degrees(np.arctan2(np.sin(np.radians(region.dec)), toward)))
     return [dec] if dec1 <= dec <= dec2 else []
+
+
+def _raw_batches(
+    root: str, config: LegacyConfig, region: Region | None, wanted: Sequence[str]
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Batches of every sweep that the region meets, with the tree that it is of; one file is held at a time."""
+    with ArchiveFiles(root) as files:
+        for tree, path in _files_of(root, config, region):
+            local = _fetched(files, path)
+            opened = open_fits(f"{without_secrets(root).rstrip('/')}/{path}", local)
+            yield from ((tree, batch) for batch in _rows(opened, wanted))
+            files.release(local)
 
 
 def _files_of(root: str, config: LegacyConfig, region: Region | None) -> Iterator[tuple[str, str]]:
