@@ -28,7 +28,7 @@ def _run_unit(work: Work, networks: Predictor, unit: WorkUnit, watch: Watch) -> 
     for _ in range(work.job.engine.unit_attempts):
         try:
             return commit(work, unit, list(_parts(work, networks, unit, watch)))
-        except UnitError as error:
+        except (UnitError, OSError) as error:  # as on Ray: a disk or a store may answer the next time
             reason = str(error)
             watch.log(f"unit {unit.unit_id} failed: {reason}")
     return quarantine(work, unit, reason)

@@ -48,6 +48,7 @@ class Settings:
             bytes_cap=self.shares.bytes_cap,
             bytes_row=self.bytes_row,
             max_attempts=self.unit_attempts,
+            open_units=max(64, self.shares.loads + 2 * self.shares.actors),  # enough if each had one chunk
         )
 
 
