@@ -52,7 +52,7 @@ def summarise(attention: Tensor) -> tuple[Tensor, Tensor]:
     Computed in float64. A stored map is p by its area on a 16x16 grid, row by row, 255 at its highest cell.
     """
     maps = attention.double()
-    p, flat = _distribution(maps)
+    p, flat = distribution(maps)
     x, y = _pixel_centres(maps)
     cx, cy = _total(p * x), _total(p * y)
     dx, dy = x - cx[:, None, None], y - cy[:, None, None]
@@ -74,8 +74,8 @@ def summarise(attention: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(statistics, 1).float(), _stored(p)
 
 
-def _distribution(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps (N, h, w) of any sign to p (N, h, w) of sum 1, and whether they are flat (N,)."""
+def distribution(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps (N, h, w) of any sign to p (N, h, w) of sum 1, and whether they are flat (N,), p then being uniform."""
     lowest, highest = maps.amin((1, 2)), maps.amax((1, 2))
     largest = torch.maximum(lowest.abs(), highest.abs())
     # A NaN or an infinity makes the comparison false, so that such a map is flat too.
@@ -108,18 +108,21 @@ def _concentration(p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _stored(p: Tensor) -> Tensor:
     """p (N, h, w) by its area on a 16x16 grid, as (N, 256) uint8 with 255 at the highest cell."""
-    cells = _overlap(p, p.shape[1]) @ p @ _overlap(p, p.shape[2]).T  # (N, 16, 16)
+    cells = overlap(MAP_SIDE, p.shape[1], p) @ p @ overlap(MAP_SIDE, p.shape[2], p).T  # (N, 16, 16)
     cells = cells.flatten(1) / cells.amax((1, 2))[:, None]
     return (cells * 255).round().to(torch.uint8)
 
 
-def _overlap(like: Tensor, pixels: int) -> Tensor:
-    """(16, pixels): the fraction of each of `pixels` equal intervals that lies in each of 16."""
-    cell = torch.arange(MAP_SIDE, dtype=like.dtype, device=like.device)[:, None] * pixels
-    pixel = torch.arange(pixels, dtype=like.dtype, device=like.device) * MAP_SIDE
-    # In units in which all edges are integers: a cell is `pixels` long, a pixel MAP_SIDE.
-    overlap = torch.minimum(cell + pixels, pixel + MAP_SIDE) - torch.maximum(cell, pixel)
-    return overlap.clamp_min(0) / MAP_SIDE
+def overlap(cells: int, pixels: int, like: Tensor) -> Tensor:
+    """(cells, pixels): the fraction of each of `pixels` equal intervals that lies in each of `cells` of the same line.
+
+    In the type and on the device of `like`.
+    """
+    cell = torch.arange(cells, dtype=like.dtype, device=like.device)[:, None] * pixels
+    pixel = torch.arange(pixels, dtype=like.dtype, device=like.device) * cells
+    # In units in which all edges are integers: a cell is `pixels` long, a pixel `cells`.
+    shared = torch.minimum(cell + pixels, pixel + cells) - torch.maximum(cell, pixel)
+    return shared.clamp_min(0) / cells
 
 
 def _pixel_centres(maps: Tensor) -> tuple[Tensor, Tensor]:
