@@ -146,6 +146,18 @@ def test_a_file_that_is_not_as_good_is_left_and_the_next_number_taken(storage: S
     assert_consistent(storage)
 
 
+def test_what_was_committed_while_a_writer_looked_at_its_file_stands(storage: Storage) -> None:
+    class Slow(Storage):
+        def read(self, name: str) -> bytes:
+            if name == parquet_name(UNIT, 1):
+                commit(storage, QUARANTINED, UNIT)
+            return super().read(name)
+
+    storage.create(parquet_name(UNIT, 1), parquet_bytes(QUARANTINED))
+    commit(Slow(storage.url), TABLE, UNIT)
+    assert [manifest.attempt for manifest in manifests(storage)] == [1]
+
+
 @pytest.mark.parametrize("order", sorted(set(permutations((0, 0, 1, 1)))))
 @pytest.mark.parametrize("other", [TABLE, NOISY, QUARANTINED], ids=["same", "noisy", "quarantined"])
 def test_two_writers_of_one_attempt_are_consistent_in_every_order(

@@ -105,7 +105,8 @@ def commit_unit(
         rows = table if stored == data else _adopted(stored, table, networks)
         if rows is not None:
             break
-        attempt += 1
+        if _manifest(storage, unit.unit_id, attempt) is None:  # else it was committed while we looked
+            attempt += 1
     manifest = _described(unit, attempt, rows, stored, networks, facts)
     if storage.create(manifest_name(unit.unit_id, attempt), manifest.model_dump_json().encode()):
         return manifest
