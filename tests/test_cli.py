@@ -47,6 +47,14 @@ def test_a_wrong_command_exits_2_and_says_what_is_expected(arguments: list[str],
     assert "Traceback" not in done.stderr
 
 
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, mock_tree: Path, checkpoint: Path) -> None:
+    (tmp_path / "file").touch()
+    line = command(mock_tree, checkpoint, tmp_path / "file" / "out", "--executor", "local")
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "NotADirectoryError" in done.stderr
+
+
 def test_an_archive_that_is_not_there_exits_4(tmp_path: Path, checkpoint: Path) -> None:
     line = command(tmp_path / "nowhere", checkpoint, tmp_path / "out", "--executor", "local")
     done = subprocess.run(line, capture_output=True, text=True, check=False)

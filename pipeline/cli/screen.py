@@ -35,6 +35,9 @@ def answers() -> Iterator[None]:
 
         err.print(Text.assemble(("error ", "bold red"), str(error)))
         raise typer.Exit(int(error_code(error))) from None
+    except OSError as error:  # the output's disk or store, or a file that is given: nothing is wrong with the program
+        err.print(Text.assemble(("error ", "bold red"), f"{type(error).__name__}: {' '.join(str(error).split())}"))
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         err.print("interrupted; the same command goes on where this run stopped")
         raise typer.Exit(130) from None
