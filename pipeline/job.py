@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import JobError
 from pipeline.sources.batches import Columns, Region, Selection
+from pipeline.storage import without_credentials
 from pipeline.surveys.files import FilesConfig
 from pipeline.surveys.legacy import LegacyConfig
 
@@ -90,8 +90,11 @@ class Job(_Section):
         return self
 
     def digest(self, checkpoints: Mapping[str, str]) -> str:
-        """Hash of what decides the results: the job without its engine and mirror, and the checkpoints' sha256."""
-        decisive = self.model_dump(mode="json", exclude={"engine", "mirror", "name"})
+        """Hash of what decides the results: the job without its engine and mirror, and the checkpoints' sha256.
+
+        Credentials do not count: they change, and `retry` knows only the job as it was stored.
+        """
+        decisive = {key: value for key, value in self.public().items() if key not in ("engine", "mirror", "name")}
         decisive["networks"] = dict(sorted(checkpoints.items()))
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -149,14 +152,6 @@ def job_from(tree: Mapping[str, Any], origin: str) -> Job:
 def job_schema() -> str:
     """The JSON Schema of a job file, as stored in schemas/job.schema.json."""
     return json.dumps(Job.model_json_schema(), indent=2, sort_keys=True) + "\n"
-
-
-def without_credentials(url: str) -> str:
-    """The URL without user, password, query and fragment; a plain path as it is."""
-    parts = urlsplit(url)
-    if not parts.scheme or not parts.netloc:
-        return url
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def read_tree(name_or_path: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -24,7 +25,13 @@ from fsspec.implementations.local import LocalFileSystem
 from pipeline.errors import DiskFull
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, over the quota, over the limit of a file's size
+_LOGIN = re.compile(r"(?<=://)[^/?#]*@")  # user and password; a chain (simplecache::https://...) may hold several
 _CONFLICTS = 5  # tries of a conditional put while another is under way (S3: 409 ConditionalRequestConflict)
+
+
+def without_credentials(url: str) -> str:
+    """The URL without user, password, query and fragment, as it may be shown and stored; a plain path as it is."""
+    return re.split(r"[?#]", _LOGIN.sub("", url), maxsplit=1)[0] if "://" in url else url
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,11 @@ class Storage:
     def _filesystem(self) -> tuple[Any, str]:
         filesystem, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         return filesystem, root.rstrip("/")
+
+    @property
+    def shown(self) -> str:
+        """The URL for messages and for what is stored: without credentials."""
+        return without_credentials(self.url)
 
     @property
     def filesystem(self) -> Any:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import JobError
-from pipeline.job import Job, job_names, job_schema, load_job, without_credentials
+from pipeline.job import Job, job_names, job_schema, load_job
+from pipeline.storage import without_credentials
 
 
 def decals(*overrides: str, environment: dict[str, str] | None = None) -> Job:
@@ -95,6 +96,16 @@ def test_credentials_never_reach_what_is_written() -> None:
     text = json.dumps(job.public())
     assert "https://host/tree" in text
     assert "secret" not in text and "hidden" not in text and "me:" not in text
+
+
+def test_credentials_do_not_make_another_job() -> None:
+    url, same = "https://host/a.csv", "https://me:secret@host/a.csv?token=hidden"
+    digests = {decals(f"sources.table={table}").digest({"dmagnet": "0" * 64}) for table in (url, same)}
+    assert len(digests) == 1
+
+
+def test_every_url_of_a_chain_loses_its_credentials() -> None:
+    assert without_credentials("simplecache::https://me:se@cret@host/a?token=1#b") == "simplecache::https://host/a"
 
 
 def test_a_plain_path_is_left_as_it_is() -> None:

@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import ArchiveError, BadImage
+from pipeline.storage import without_credentials
 
 _BLOCK = 2880  # bytes: every FITS file is a whole number of these (FITS standard 4.0, sec. 3.1)
 _FITS = b"SIMPLE  ="
@@ -57,7 +58,7 @@ class ArchiveFiles:
         url = self._url(name)
         filesystem, place = _filesystem(url)
         if not isinstance(filesystem, LocalFileSystem):
-            return self._fetch(filesystem, place, without_secrets(url))
+            return self._fetch(filesystem, place, without_credentials(url))
         path = Path(place)
         if path.is_file():
             return path
@@ -76,7 +77,7 @@ class ArchiveFiles:
             return name
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts or "://" in name or not name:
-            raise BadImage(f"{name!r} is not a path below {without_secrets(self._root)}")
+            raise BadImage(f"{name!r} is not a path below {without_credentials(self._root)}")
         split = urlsplit(self._root)
         if split.scheme in ("http", "https"):  # the query, if any, belongs to the root: a token
             return urlunsplit(split._replace(path=f"{split.path.rstrip('/')}/{quote(name)}"))
@@ -100,19 +101,11 @@ class ArchiveFiles:
         return path
 
 
-def without_secrets(url: str) -> str:
-    """The URL without user, password, query and fragment; paths stay as they are."""
-    if "://" not in url:
-        return url
-    split = urlsplit(url)
-    return urlunsplit((split.scheme, split.netloc.rpartition("@")[2], split.path, "", ""))
-
-
 def _filesystem(url: str) -> tuple[Any, str]:
     try:
         filesystem, place = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise ArchiveError(f"{without_secrets(url)}: {_kind(error)}: no way to read such a URL") from None
+        raise ArchiveError(f"{without_credentials(url)}: {_kind(error)}: no way to read such a URL") from None
     return filesystem, place
 
 

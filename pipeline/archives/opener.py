@@ -7,10 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipeline.archives.files import ArchiveFiles, without_secrets
+from pipeline.archives.files import ArchiveFiles
 from pipeline.archives.images import FitsImage
 from pipeline.data import Product
 from pipeline.errors import ArchiveError, BadImage
+from pipeline.storage import without_credentials
 from pipeline.surveys import TileImage
 
 _OPEN_FILES = 64  # well under the usual 1,024 a process; sixteen bricks of four products
@@ -63,7 +64,7 @@ class Opener:
             return self._open[name][0]
         try:
             path = self._files.path(name)
-            image = FitsImage(path, without_secrets(name))
+            image = FitsImage(path, without_credentials(name))
         except (FileNotFoundError, ArchiveError, BadImage) as error:
             self._failed[name] = type(error), str(error)
             raise

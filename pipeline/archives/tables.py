@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.archives.files import ArchiveFiles, without_secrets
+from pipeline.archives.files import ArchiveFiles
 from pipeline.errors import ArchiveError, ArchiveUnreachable, BadImage, JobError
+from pipeline.storage import without_credentials
 
 
 def read_table(root: str, path: str, columns: Sequence[str]) -> pa.Table:
@@ -21,7 +22,7 @@ def read_table(root: str, path: str, columns: Sequence[str]) -> pa.Table:
     Raises FileNotFoundError where there is no such file, ArchiveUnreachable where the archive does not answer or
     what it gives is no table, JobError naming the columns that the table lacks.
     """
-    name = f"{without_secrets(root).rstrip('/')}/{path}"
+    name = f"{without_credentials(root).rstrip('/')}/{path}"
     with ArchiveFiles(root) as files:
         try:
             with fitsio.FITS(str(files.path(path))) as file:

@@ -59,7 +59,7 @@ def finalise(storage: Storage, *, name: str, description: str = "", max_rows: in
         raise CatalogueError(f"{name!r} cannot name a catalogue: letters, digits, dot, dash and underscore can")
     committed = list(latest_manifests(storage).values())
     if not committed:
-        raise CatalogueError(f"{storage.url}: nothing is committed, so there is nothing to publish")
+        raise CatalogueError(f"{storage.shown}: nothing is committed, so there is nothing to publish")
     _check_checkpoints(committed)
     title = _Title(name, description, max_rows)
     newest = newest_snapshot(storage)
@@ -124,7 +124,7 @@ def _describe(
     publish_file(storage, f"{folder}/{CHECKSUMS}", lines.encode())
     snapshot = Snapshot(
         number=int(folder.rsplit("/", 1)[1]),
-        path=f"{storage.url.rstrip('/')}/{folder}",
+        path=f"{storage.shown.rstrip('/')}/{folder}",
         name=title.name,
         rows=sum(unit.rows for unit in committed),
         files=len(writers[0].partitions),

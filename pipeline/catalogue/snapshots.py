@@ -99,7 +99,7 @@ def read_snapshot(storage: Storage, number: int) -> Snapshot:
         statuses = (entry.rsplit(":", 1) for entry in values["pipeline_statuses"].split())
         return Snapshot(
             number=number,
-            path=f"{storage.url.rstrip('/')}/{snapshot_folder(number)}",
+            path=f"{storage.shown.rstrip('/')}/{snapshot_folder(number)}",
             name=values["obs_collection"],
             rows=int(values["pipeline_rows"]),
             files=int(values["pipeline_files"]),

@@ -12,16 +12,18 @@ import fsspec
 import pyarrow as pa
 
 from pipeline.archives.tables import read_table
+from pipeline.catalogue.commits import UNITS
 from pipeline.catalogue.contract import NetworkColumns, unit_schema
 from pipeline.checkpoints import common_image, job_checkpoints
 from pipeline.errors import ArchiveUnreachable, JobError
 from pipeline.executors.watch import OnLog
-from pipeline.job import Job, without_credentials
+from pipeline.job import Job
 from pipeline.planner.planning import Plan, UnitSize, keep_tiles, open_plan, plan
 from pipeline.sources.batches import source_batches
 from pipeline.sources.sweeps import sweep_batches
+from pipeline.sources.tables import readable
 from pipeline.stages import Work, open_survey
-from pipeline.storage import Storage
+from pipeline.storage import Storage, without_credentials
 from pipeline.surveys.files import FilesConfig
 from pipeline.surveys.legacy import LegacyConfig
 
@@ -92,7 +94,7 @@ def _plan(work: Work, storage: Storage, log: OnLog) -> Plan:
     found = open_plan(storage)
     if found is not None:
         if found.summary.fingerprint != stamp:
-            raise JobError(f"{storage.url} was planned from sources that have changed since: use another --output")
+            raise JobError(f"{storage.shown} was planned from sources that have changed since: use another --output")
         return found
     log("planning")
     tiles = tile_table(job)
@@ -152,16 +154,23 @@ def _mirror(job: Job) -> str:
 
 
 def _claim(storage: Storage, job: Job, digest: str) -> None:
-    """Write run.json once; refuse an output that another job has claimed, naming what differs."""
+    """Write run.json; refuse an output that another job has planned, naming what differs.
+
+    A job that never got a plan (its sources were wrong, say) has computed nothing: its claim gives way.
+    """
     facts = {"digest": digest, "job": job.public()}
-    if storage.create(RUN, (json.dumps(facts, indent=2) + "\n").encode()):
+    text = (json.dumps(facts, indent=2) + "\n").encode()
+    if storage.create(RUN, text):
         return
     stored = json.loads(storage.read(RUN))
     if stored["digest"] == digest:
         return
+    if open_plan(storage) is None and not storage.list(UNITS):
+        storage.replace(RUN, text)
+        return
     differences = list(_differences(stored["job"], facts["job"]))
     what = "; ".join(differences[:5]) or "its checkpoints have changed"
-    raise JobError(f"{storage.url} holds the output of another job ({what}): use another --output")
+    raise JobError(f"{storage.shown} holds the output of another job ({what}): use another --output")
 
 
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
@@ -176,9 +185,7 @@ def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
 def _fingerprint(job: Job) -> str:
     """Hash of where the sources come from, so that a plan of other sources is not taken for this one."""
     facts: list[Any] = [
-        job.sources.model_dump(mode="json"),
-        job.survey.model_dump(mode="json"),
-        job.units.model_dump(),
+        *(job.public()[section] for section in ("sources", "survey", "units")),
     ]
     if job.sources.table is not None:
         facts.append(_stamp(job.sources.table))
@@ -187,9 +194,7 @@ def _fingerprint(job: Job) -> str:
 
 def _stamp(url: str) -> list[Any]:
     """What changes when the table does: size and modification time, or ETag, as far as the place tells."""
-    try:
+    with readable(without_credentials(url)):
         filesystem, path = fsspec.core.url_to_fs(url)
         info = filesystem.info(path)
-    except (OSError, ValueError, ImportError) as error:
-        raise JobError(f"cannot read the source table {without_credentials(url)}: {error}") from error
     return [info.get(key) for key in ("size", "mtime", "ETag", "LastModified")]

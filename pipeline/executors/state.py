@@ -53,7 +53,7 @@ def run_state(storage: Storage) -> RunState:
     """The state of the run that writes to `storage`. Raises CatalogueError where there is no plan."""
     plan = open_plan(storage)
     if plan is None:
-        raise CatalogueError(f"{storage.url} holds no plan: no run has started here")
+        raise CatalogueError(f"{storage.shown} holds no plan: no run has started here")
     committed = Before.of(each_latest(storage))
     return RunState(
         sources=plan.summary.sources,
@@ -71,7 +71,7 @@ def check(storage: Storage) -> VerifyReport:
     """Every committed file against its manifest, the plan and the snapshot. Raises CatalogueError."""
     plan = open_plan(storage)
     if plan is None:
-        raise CatalogueError(f"{storage.url} holds no plan: no run has started here")
+        raise CatalogueError(f"{storage.shown} holds no plan: no run has started here")
     return verify(storage, (unit.unit_id for unit in plan.units()))
 
 

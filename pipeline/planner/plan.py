@@ -133,7 +133,7 @@ def open_plan(storage: Storage) -> Plan | None:
     try:
         return Plan(storage, PlanSummary.model_validate_json(text))
     except ValidationError as error:
-        raise CatalogueError(f"{storage.url}/{SUMMARY} is no plan of this version: {error}") from error
+        raise CatalogueError(f"{storage.shown}/{SUMMARY} is no plan of this version: {error}") from error
 
 
 def keep_tiles(storage: Storage, tiles: pa.Table) -> None:

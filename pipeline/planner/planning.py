@@ -61,7 +61,7 @@ def plan(
     storage has a plan already.
     """
     if open_plan(storage) is not None:
-        raise CatalogueError(f"{storage.url} has a plan already")
+        raise CatalogueError(f"{storage.shown} has a plan already")
     _remove_unfinished(storage)
     with tempfile.TemporaryDirectory(prefix="plan-") as name:
         folder = Path(name)
@@ -190,7 +190,7 @@ def _cause(reason: str, count: int, examples: list[int]) -> str:
 
 def _create(storage: Storage, name: str, data: bytes) -> None:
     if not storage.create(name, data):
-        raise CatalogueError(f"{storage.url}/{name} appeared while the plan was written: is another run planning?")
+        raise CatalogueError(f"{storage.shown}/{name} appeared while the plan was written: is another run planning?")
 
 
 def _remove_unfinished(storage: Storage) -> None:

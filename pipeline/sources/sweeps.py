@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.archives.files import ArchiveFiles, without_secrets
+from pipeline.archives.files import ArchiveFiles
 from pipeline.errors import ArchiveError, ArchiveUnreachable, BadImage, JobError
 from pipeline.sources.batches import RESERVED, Region, Selection, resolve, separation, taken
 from pipeline.sources.tables import OpenTable, open_fits
+from pipeline.storage import without_credentials
 from pipeline.surveys.bricks import owned_by_north
 from pipeline.surveys.legacy import LegacyConfig
 
@@ -114,7 +115,7 @@ def _raw_batches(
     with ArchiveFiles(root) as files:
         for tree, path in _files_of(root, config, region):
             local = _fetched(files, path)
-            opened = open_fits(f"{without_secrets(root).rstrip('/')}/{path}", local)
+            opened = open_fits(f"{without_credentials(root).rstrip('/')}/{path}", local)
             yield from ((tree, batch) for batch in _rows(opened, wanted))
             files.release(local)
 
@@ -128,7 +129,9 @@ def _files_of(root: str, config: LegacyConfig, region: Region | None) -> Iterato
         names = _listed(root, folder)
         boxes = {name: box for name in sorted(names) if (box := sweep_box(name)) is not None}
         if not boxes:
-            raise JobError(f"{without_secrets(root)} has no sweep tables in {folder}: give the sources with --sources")
+            raise JobError(
+                f"{without_credentials(root)} has no sweep tables in {folder}: give the sources with --sources"
+            )
         for name, box in boxes.items():
             if region is None or meets(region, box):
                 yield tree, f"{folder}/{name}"
@@ -144,7 +147,9 @@ def _listed(root: str, folder: str) -> Iterable[str]:
     except FileNotFoundError:
         return ()
     except (OSError, ClientError) as error:
-        raise ArchiveUnreachable(f"cannot list {folder} of {without_secrets(root)}: {type(error).__name__}") from error
+        raise ArchiveUnreachable(
+            f"cannot list {folder} of {without_credentials(root)}: {type(error).__name__}"
+        ) from error
     return {Path(path).name for path in found}
 
 

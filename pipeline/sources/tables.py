@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import ArchiveUnreachable, JobError
+from pipeline.storage import without_credentials
 
 BATCH_ROWS = 65_536
 CSV_BLOCK = 8 << 20  # bytes; the types of a CSV's columns are those of its first block
@@ -50,10 +51,10 @@ def open_table(url: str, folder: Path) -> OpenTable:
     Raises JobError where it is missing, damaged or in no known format, ArchiveUnreachable where a server fails.
     The batches raise the same.
     """
-    name = _shown(url)
+    name = without_credentials(url)
     with readable(name):
         filesystem, path = fsspec.core.url_to_fs(url)
-        suffix = path.lower()
+        suffix = without_credentials(path).lower()  # of https, `path` is the URL, with a token for instance
         if suffix.endswith(PARQUET):
             return _parquet(name, filesystem, [path])
         if suffix.endswith(CSV):
@@ -115,18 +116,9 @@ def local_copy(filesystem: Any, path: str, folder: Path) -> Path:
         if not Path(path).is_file():
             raise FileNotFoundError(path)
         return Path(path)
-    copy = folder / Path(path).name
+    copy = folder / Path(without_credentials(path)).name
     filesystem.get_file(path, str(copy))
     return copy
-
-
-def _shown(url: str) -> str:
-    """The URL without its secrets; a path as it is."""
-    if "://" not in url:
-        return url
-    from pipeline.archives.files import without_secrets  # not at the top: it brings fitsio, the command line does not
-
-    return without_secrets(url)
 
 
 def _network_errors() -> tuple[type[Exception], ...]:

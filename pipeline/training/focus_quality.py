@@ -92,11 +92,12 @@ def focus_quality(module: nn.Module, images: Tensor, masks: Tensor, terms: Terms
 
 
 def controlled_focus_quality(
-    module: nn.Module, build: Build, images: Tensor, masks: Tensor, terms: Terms = Terms(), *, seed: int = 0
+    module: nn.Module, build: Build, images: Tensor, masks: Tensor, terms: Terms = Terms(), *, seed: int
 ) -> Controlled:
     """`focus_quality` of a module and of a copy with all its weights as `build` draws them from `seed`.
 
-    Raises ValueError as `focus_quality` and `randomised` do.
+    Not the seed that training began with: the control would be the network's own beginning. Raises
+    ValueError as `focus_quality` and `randomised` do.
     """
     control = randomised(module, build, seed)
     with torch.inference_mode():

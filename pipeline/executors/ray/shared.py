@@ -29,10 +29,10 @@ def check_shared(storage: Storage, name: str) -> None:
     try:
         blind = [address for address, seen in zip(answers, _got(list(answers.values())), strict=True) if not seen]
     except ray.exceptions.RayError as error:
-        raise JobError(f"cannot ask the nodes whether they see {storage.url}: {error}") from error
+        raise JobError(f"cannot ask the nodes whether they see {storage.shown}: {error}") from error
     if blind:
         raise JobError(
-            f"{storage.url} is not the same folder on the nodes {', '.join(blind)}: "
+            f"{storage.shown} is not the same folder on the nodes {', '.join(blind)}: "
             "--output must be on a disk that all nodes share, or in an object store"
         )
 
