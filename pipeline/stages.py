@@ -217,7 +217,7 @@ def _sources(rows: pa.Table) -> list[Source]:
 
 
 @lru_cache(maxsize=4)
-def _open(job: str, output: str) -> tuple[Plan, Survey]:
+def _open(job: str, output: str, run_id: str) -> tuple[Plan, Survey]:
     plan = open_plan(Storage(output))
     if plan is None:
         raise CatalogueError(f"{output} holds no plan")
@@ -225,5 +225,5 @@ def _open(job: str, output: str) -> tuple[Plan, Survey]:
 
 
 def _opened(work: Work) -> tuple[Plan, Survey]:
-    """The plan and the survey, opened once a process."""
-    return _open(work.job.model_dump_json(), work.output)
+    """The plan and the survey, opened once a run and process: the next run may have planned the output anew."""
+    return _open(work.job.model_dump_json(), work.output, work.run_id)

@@ -12,7 +12,8 @@ from pipeline.catalogue.hats import finalise
 from pipeline.catalogue.query import open_catalogue
 from pipeline.catalogue.rows import replace_rows
 from pipeline.catalogue.verify import verify
-from pipeline.errors import CatalogueError
+from pipeline.errors import CatalogueError, OutputLocked
+from pipeline.executors.runner import publish_snapshot
 from pipeline.storage import Storage
 from tests.catalogue_faults import Crash, CrashingStorage, flip_byte
 from tests.catalogue_rows import NETWORK, commit, commit_sky, plan_rows, table_of
@@ -138,3 +139,18 @@ def test_a_second_publisher_of_the_same_snapshot_is_refused(tmp_path: Path) -> N
     with pytest.raises(CatalogueError, match="someone else is publishing the same snapshot"):
         finalise(Unseen(str(tmp_path)), name="demo")
     assert_nothing_published(storage)
+
+
+def test_a_second_publisher_does_not_take_half_a_snapshot_for_what_a_crash_left(tmp_path: Path) -> None:
+    class Interrupted(Storage):
+        def create(self, name: str, data: bytes) -> bool:
+            if name.endswith("collection.properties"):
+                with pytest.raises(OutputLocked, match="is being written"):
+                    publish_snapshot(Storage(self.url), "demo")
+            return super().create(name, data)
+
+    storage = Storage(str(tmp_path))
+    commit_sky(storage, units=2)
+    publish_snapshot(Interrupted(str(tmp_path)), "demo")
+    assert verify(storage).problems == ()
+    assert publish_snapshot(storage, "demo").number == 1

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import OutputLocked
+from pipeline.errors import DiskFull, OutputLocked
 from pipeline.executors import lock
-from pipeline.executors.lock import OutputLock, newest
+from pipeline.executors.lock import PUBLISHING, OutputLock, newest
 from pipeline.storage import Storage
 
 
@@ -69,3 +70,33 @@ def test_a_holder_that_was_taken_over_notices(tmp_path: Path, monkeypatch: pytes
     with OutputLock(storage, "old") as old:
         storage.create("lock/000002.json", storage.read("lock/000001.json"))
         assert old.lost.wait(5)
+
+
+def test_a_full_disk_neither_ends_the_signs_of_life_nor_hides_how_the_run_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(Storage):
+        def create(self, name: str, data: bytes) -> bool:
+            if full.is_set():
+                raise DiskFull(name)
+            return super().create(name, data)
+
+        def replace(self, name: str, data: bytes) -> None:
+            if full.is_set():
+                refused.release()
+                raise DiskFull(name)
+            super().replace(name, data)
+
+    full, refused = threading.Event(), threading.Semaphore(0)
+    monkeypatch.setattr(lock, "HEARTBEAT", 0.02)
+    with pytest.raises(KeyError, match="how the run ended"), OutputLock(Full(str(tmp_path)), "first"):
+        full.set()
+        assert refused.acquire(timeout=5) and refused.acquire(timeout=5)
+        raise KeyError("how the run ended")
+
+
+def test_a_run_and_a_publisher_do_not_exclude_each_other(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    with OutputLock(storage, "run"), OutputLock(storage, "publisher", PUBLISHING):
+        holders = newest(storage)[1], newest(storage, PUBLISHING)[1]
+    assert [holder and holder.run_id for holder in holders] == ["run", "publisher"]

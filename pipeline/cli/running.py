@@ -86,12 +86,11 @@ def retry(
 def finalise(output: Annotated[str, typer.Argument(help="Output of a run.")]) -> None:
     """Publish a snapshot of what is committed so far, as a HATS catalogue."""
     with screen.answers():
-        from pipeline.catalogue.hats import finalise as publish
-        from pipeline.executors.runner import describe_run
+        from pipeline.executors.runner import describe_run, publish_snapshot
         from pipeline.storage import Storage
 
         job: Any = describe_run(Storage(output))["job"]
-        snapshot = publish(Storage(output), name=job["name"])
+        snapshot = publish_snapshot(Storage(output), job["name"])
         screen.facts("snapshot", {"path": snapshot.path, "rows": snapshot.rows})
 
 

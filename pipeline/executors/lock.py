@@ -2,6 +2,9 @@
 
 A lock whose holder is dead (same host, no such process) or silent for `STALE` seconds is taken over by creating
 the next number, which only one taker can. A holder that was taken over notices at its next heartbeat.
+
+lock/          held by a run
+publishing/    held while a snapshot is written: what a second publisher finds half written would look like a crash's
 """
 
 from __future__ import annotations
@@ -11,16 +14,18 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.errors import OutputLocked
+from pipeline.errors import DiskFull, OutputLocked
 from pipeline.storage import Storage
 
 HEARTBEAT = 20.0  # s
 STALE = 120.0  # s: six heartbeats missed
+RUNNING, PUBLISHING = "lock", "publishing"  # what a lock is for: its folder below the output
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,9 @@ class Holder:
 class OutputLock:
     """Held from `with` to its end. Raises OutputLocked, naming the holder."""
 
-    def __init__(self, storage: Storage, run_id: str) -> None:
+    def __init__(self, storage: Storage, run_id: str, folder: str = RUNNING) -> None:
         self._storage = storage
+        self._folder = folder
         self._holder = Holder(run_id, _host(), os.getpid(), _process_start(os.getpid()), time.time())
         self._number = 0
         self._stop = threading.Event()
@@ -56,13 +62,13 @@ class OutputLock:
         self.lost = threading.Event()  # another run took the output over
 
     def __enter__(self) -> OutputLock:
-        number, holder, last_sign = newest(self._storage)
+        number, holder, last_sign = newest(self._storage, self._folder)
         if holder is not None and holder.alive(last_sign):
-            raise OutputLocked(_refusal(self._storage.url, holder, last_sign))
+            raise OutputLocked(_refusal(self._storage.shown, holder, last_sign))
         self._number = number + 1
-        if not self._storage.create(_name(self._number, "json"), json.dumps(vars(self._holder)).encode()):
-            raise OutputLocked(f"{self._storage.url}: another run took this output at the same moment")
-        for old in self._storage.list("lock"):
+        if not self._storage.create(self._name("json"), json.dumps(vars(self._holder)).encode()):
+            raise OutputLocked(f"{self._storage.shown}: another run took this output at the same moment")
+        for old in self._storage.list(self._folder):
             if int(Path(old).stem) < self._number:
                 self._storage.delete(old)
         self._thread.start()
@@ -73,42 +79,47 @@ class OutputLock:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        # A full disk or a store that is away must not hide how the run ended; a lock not released is taken over.
         if not self.lost.is_set():
-            self._storage.create(_name(self._number, "released"), b"")
+            with suppress(OSError, DiskFull):
+                self._storage.create(self._name("released"), b"")
+
+    def _name(self, kind: str) -> str:
+        return _name(self._folder, self._number, kind)
 
     def _beat(self) -> None:
         """Give a sign of life; notice being taken over, or that others must think us dead."""
         last_sign = time.monotonic()
         while not self._stop.wait(HEARTBEAT):
             try:
-                taken_over = newest(self._storage)[0] != self._number
+                taken_over = newest(self._storage, self._folder)[0] != self._number
                 if not taken_over:
-                    self._storage.replace(_name(self._number, "alive"), str(time.time()).encode())
+                    self._storage.replace(self._name("alive"), str(time.time()).encode())
                     last_sign = time.monotonic()
-            except OSError:  # the next beat may get through
+            except (OSError, DiskFull):  # the next beat may get through
                 taken_over = time.monotonic() - last_sign > STALE
             if taken_over:
                 self.lost.set()
                 return
 
 
-def newest(storage: Storage) -> tuple[int, Holder | None, float]:
+def newest(storage: Storage, folder: str = RUNNING) -> tuple[int, Holder | None, float]:
     """Number of the newest lock (0 where there is none), its holder unless released, and its last sign (unix s)."""
-    names = storage.list("lock")
+    names = storage.list(folder)
     numbers = sorted(int(Path(name).stem) for name in names if name.endswith(".json"))
     if not numbers:
         return 0, None, 0.0
     number = numbers[-1]
-    if _name(number, "released") in names:
+    if _name(folder, number, "released") in names:
         return number, None, 0.0
-    facts: dict[str, Any] = json.loads(storage.read(_name(number, "json")))
+    facts: dict[str, Any] = json.loads(storage.read(_name(folder, number, "json")))
     holder = Holder(**facts)
-    alive = _name(number, "alive")
+    alive = _name(folder, number, "alive")
     return number, holder, float(storage.read(alive)) if alive in names else holder.since
 
 
-def _name(number: int, kind: str) -> str:
-    return f"lock/{number:06d}.{kind}"
+def _name(folder: str, number: int, kind: str) -> str:
+    return f"{folder}/{number:06d}.{kind}"
 
 
 def _refusal(url: str, holder: Holder, last_sign: float) -> str:

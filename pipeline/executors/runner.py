@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from pipeline.catalogue.commits import Manifest, each_latest
 from pipeline.catalogue.hats import finalise
+from pipeline.catalogue.snapshots import Snapshot
 from pipeline.data import WorkUnit
-from pipeline.errors import CatalogueError, DiskFull
+from pipeline.errors import CatalogueError, DiskFull, JobError
 from pipeline.executors import local
 from pipeline.executors.forecast import job_estimate
-from pipeline.executors.lock import OutputLock
+from pipeline.executors.lock import PUBLISHING, OutputLock
 from pipeline.executors.prepare import Prepared, prepare
 from pipeline.executors.session import Before, Reporter, Session
 from pipeline.executors.summary import RunSummary
@@ -46,21 +47,29 @@ def run(
     if storage.local is not None:  # workers have working directories of their own
         output = str(storage.local.absolute())
         storage = Storage(output)
-    run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + uuid.uuid4().hex[:6]
+    run_id = _new_id()
     with OutputLock(storage, run_id) as lock:
         prepared = prepare(job, output, run_id, reporter.on_log)
         session = Session(prepared, stop, reporter, lock, Before.of(each_latest(storage)))
+        if retry and (left := session.left(retry=False)):
+            raise JobError(f"{storage.shown}: {left} sources are not committed yet: run to the end before a retry")
         units = session.failed_units() if retry else session.open_units()
         if session.left(retry):
             _check_disk(storage, prepared, session)
             for manifest in _executor(prepared.work, units, session):
                 session.committed(manifest)
-        summary = session.summary()
+        summary = session.summary(retry)
         if publish and summary.committed == summary.sources and not lock.lost.is_set():
-            snapshot = finalise(storage, name=job.name)
+            snapshot = publish_snapshot(storage, job.name, run_id)
             summary = replace(summary, snapshot=snapshot.path)
         summary.write(storage)
     return summary
+
+
+def publish_snapshot(storage: Storage, name: str, run_id: str | None = None) -> Snapshot:
+    """Publish what is committed, also while a run goes on. Raises CatalogueError, and OutputLocked for a second one."""
+    with OutputLock(storage, run_id or _new_id(), PUBLISHING):
+        return finalise(storage, name=name)
 
 
 def plan_only(job: Job, output: str) -> tuple[Prepared, Estimate]:
@@ -77,6 +86,10 @@ def _executor(work: Work, units: Iterable[WorkUnit], session: Session) -> Iterat
     return run_units(work, units, session)
 
 
+def _new_id() -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + uuid.uuid4().hex[:6]
+
+
 def _check_disk(storage: Storage, prepared: Prepared, session: Session) -> None:
     free = storage.free_bytes()
     if free is None:
@@ -84,12 +97,12 @@ def _check_disk(storage: Storage, prepared: Prepared, session: Session) -> None:
     share = session.left(retry=False) / max(prepared.plan.summary.sources, 1)
     need = int(DISK_MARGIN * job_estimate(prepared).bytes_out * share)
     if free < need:
-        raise DiskFull(f"{storage.url}: the run may write {need / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")
+        raise DiskFull(f"{storage.shown}: the run may write {need / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")
 
 
 def describe_run(storage: Storage) -> dict[str, object]:
     """`run.json` of an output. Raises CatalogueError where there is none."""
     if not storage.exists("run.json"):
-        raise CatalogueError(f"{storage.url} is no output of a run: it has no run.json")
+        raise CatalogueError(f"{storage.shown} is no output of a run: it has no run.json")
     facts: dict[str, object] = json.loads(storage.read("run.json"))
     return facts

@@ -64,6 +64,7 @@ class Session:
         self._before = before
         self._statuses: Counter[str] = Counter()  # of this run's commits
         self._all = Counter(before.statuses)
+        self._failed = set(before.failed)  # units that a retry has not tried yet
         self._committed = before.rows
         self._units = len(before.units)
         self._units_now = 0
@@ -75,7 +76,9 @@ class Session:
 
     def stop(self) -> bool:
         if self._lock.lost.is_set():
-            raise OutputLocked(f"{self._work.output}: another run took this output over; this one was silent too long")
+            raise OutputLocked(
+                f"{self._work.storage.shown}: another run took this output over; this one was silent too long"
+            )
         return self._stop()
 
     def classified(self, rows: int) -> None:
@@ -114,6 +117,7 @@ class Session:
         elif manifest.unit_id not in self._before.units:
             self._committed += manifest.rows
             self._units += 1
+        self._failed.discard(manifest.unit_id)
         self._units_now += 1
         self._bytes += manifest.bytes_read
         self._statuses.update(manifest.statuses)
@@ -133,15 +137,17 @@ class Session:
             units_committed=self._units,
         )
 
-    def summary(self) -> RunSummary:
+    def summary(self, retry: bool) -> RunSummary:
         """How the run ended. Raises CatalogueError where it neither finished nor was stopped."""
-        complete = self._committed == self._plan.summary.sources
+        complete = self._committed == self._plan.summary.sources and not (retry and self._failed)
         stopped = bool(self._stop.reason) and not complete
         progress = self.progress()
         statuses = dict(sorted((+self._all).items()))
         code = exit_code(self._stop.signal_number if stopped else None, stopped, statuses)
         if not complete and not stopped:
-            raise CatalogueError(f"{self._work.output}: {self._committed} of {progress.sources} sources are committed")
+            raise CatalogueError(
+                f"{self._work.storage.shown}: {self._committed} of {progress.sources} sources are committed"
+            )
         return RunSummary(
             run_id=self._work.run_id,
             exit_code=int(code),
