@@ -1,0 +1,63 @@
+"""A whole run into an object store: stopped, gone on with, refused to a second writer, read, checked, tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline import open_catalogue
+from pipeline.catalogue.commits import each_latest, unit_rows
+from pipeline.errors import OutputLocked
+from pipeline.executors.lock import OutputLock
+from pipeline.executors.publishing import publish_snapshot
+from pipeline.executors.runner import run
+from pipeline.executors.session import Reporter
+from pipeline.executors.state import check, run_state
+from pipeline.executors.watch import Progress, StopRequest
+from pipeline.storage import Storage
+from tests.runs import assert_equal_catalogues, committed_rows, mock_job
+from tests.test_storage import s3_bucket
+
+__all__ = ["s3_bucket"]
+
+
+@pytest.fixture
+def inputs(s3_bucket: str, mock_tree: Path, checkpoint: Path) -> Iterator[str]:
+    """A bucket that holds the survey's tree and the checkpoint."""
+    filesystem = Storage(s3_bucket).filesystem
+    filesystem.put(str(mock_tree), f"{s3_bucket}/sky", recursive=True)
+    filesystem.put(str(checkpoint), f"{s3_bucket}/tiny.safetensors")
+    yield s3_bucket
+
+
+def after_one_unit(stop: StopRequest) -> Reporter:
+    def look(progress: Progress) -> None:
+        if progress.units_committed:
+            stop.request("the test says so")
+
+    return Reporter(on_progress=look)
+
+
+def test_a_run_from_a_bucket_into_a_bucket(inputs: str, whole: Path) -> None:
+    job = mock_job(Path(), Path(), f"mirror={inputs}/sky", f"networks.dmagnet.checkpoint={inputs}/tiny.safetensors")
+    output, stop = f"{inputs}/run", StopRequest()
+    storage = Storage(output)
+    stopped = run(job, output, stop=stop, reporter=after_one_unit(stop))
+    assert (stopped.exit_code, stopped.units_committed, stopped.snapshot) == (75, 1, None)
+    with OutputLock(storage, "another"), pytest.raises(OutputLocked, match="by run another"):
+        run(job, output)
+    ended = run(job, output)
+    assert (ended.exit_code, ended.units_this_run, ended.snapshot) == (0, ended.units - 1, f"{output}/snapshots/0001")
+    rows = pa.concat_tables([unit_rows(storage, manifest) for manifest in each_latest(storage)])
+    assert_equal_catalogues(rows.sort_by("object_id"), committed_rows(whole))
+    before = {name: storage.read(name) for name in storage.list("units")}
+    assert [run(job, output, retry=retry).units_this_run for retry in (False, True)] == [0, 0]
+    assert {name: storage.read(name) for name in storage.list("units")} == before
+    assert publish_snapshot(storage, job.name).number == 1
+    assert check(storage).problems == ()
+    assert (run_state(storage).committed, run_state(storage).writer) == (rows.num_rows, None)
+    counted = open_catalogue(output).sql("SELECT count(DISTINCT object_id) AS ids, count(*) AS n FROM catalogue")
+    assert counted.to_pylist() == [{"ids": rows.num_rows, "n": rows.num_rows}]
