@@ -13,7 +13,7 @@ from pipeline.catalogue.query import open_catalogue
 from pipeline.catalogue.rows import replace_rows
 from pipeline.catalogue.verify import verify
 from pipeline.errors import CatalogueError, OutputLocked
-from pipeline.executors.runner import publish_snapshot
+from pipeline.executors.publishing import publish_snapshot
 from pipeline.storage import Storage
 from tests.catalogue_faults import Crash, CrashingStorage, flip_byte
 from tests.catalogue_rows import NETWORK, commit, commit_sky, plan_rows, table_of

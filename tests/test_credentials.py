@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.executors.runner import describe_run, run
+from pipeline.executors.runner import run
 from pipeline.executors.session import Reporter
+from pipeline.executors.state import describe_run
 from pipeline.job import Job, job_from
 from pipeline.storage import Storage
 from tests.runs import committed_rows, mock_job

@@ -12,8 +12,9 @@ import pytest
 
 from pipeline.errors import CatalogueError, InvalidSources, JobError
 from pipeline.executors.prepare import prepare
-from pipeline.executors.runner import describe_run, run
+from pipeline.executors.runner import run
 from pipeline.executors.session import Reporter
+from pipeline.executors.state import describe_run
 from pipeline.executors.summary import ExitCode
 from pipeline.executors.watch import Progress, StopRequest
 from pipeline.job import Job

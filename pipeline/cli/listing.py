@@ -16,12 +16,8 @@ def mock(
 ) -> None:
     """Write a miniature DECaLS tree of drawn galaxies, with the truth beside it."""
     with screen.answers():
-        from pipeline.errors import JobError
+        from pipeline.mock import write_mock
 
-        try:
-            from pipeline.mock import write_mock
-        except ImportError as error:
-            raise JobError(f"{error}; install the extra: pip install 'galaxy-pipeline[mock]'") from None
         summary = write_mock(path, seed)
         galaxies = ", ".join(f"{count} {name}" for name, count in summary.galaxies.items())
         screen.facts(

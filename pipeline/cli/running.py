@@ -74,7 +74,7 @@ def retry(
 ) -> None:
     """Try again the sources that failed transiently and the quarantined units, and nothing else."""
     with screen.answers():
-        from pipeline.executors.runner import describe_run
+        from pipeline.executors.state import describe_run
         from pipeline.job import job_from, override
         from pipeline.storage import Storage
 
@@ -86,7 +86,8 @@ def retry(
 def finalise(output: Annotated[str, typer.Argument(help="Output of a run.")]) -> None:
     """Publish a snapshot of what is committed so far, as a HATS catalogue."""
     with screen.answers():
-        from pipeline.executors.runner import describe_run, publish_snapshot
+        from pipeline.executors.publishing import publish_snapshot
+        from pipeline.executors.state import describe_run
         from pipeline.storage import Storage
 
         job: Any = describe_run(Storage(output))["job"]

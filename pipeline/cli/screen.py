@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.executors import watch
     from pipeline.executors.session import Reporter
 
+EXTRAS = {"torch": "run", "ray": "run", "astropy": "run", "fitsio": "run", "safetensors": "run", "galsim": "mock"}
 LOG_SECONDS = 10.0  # between two progress lines where there is no terminal
 
 out = Console(highlight=False, soft_wrap=True)
@@ -35,12 +36,22 @@ def answers() -> Iterator[None]:
 
         err.print(Text.assemble(("error ", "bold red"), str(error)))
         raise typer.Exit(int(error_code(error))) from None
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        err.print(Text.assemble(("error ", "bold red"), _missing(error.name)))
+        raise typer.Exit(2) from None
     except OSError as error:  # the output's disk or store, or a file that is given: nothing is wrong with the program
         err.print(Text.assemble(("error ", "bold red"), f"{type(error).__name__}: {' '.join(str(error).split())}"))
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         err.print("interrupted; the same command goes on where this run stopped")
         raise typer.Exit(130) from None
+
+
+def _missing(module: str) -> str:
+    extra = EXTRAS[module]
+    return f"this needs {module}, which the query client does without: pip install 'galaxy-pipeline[{extra}]'"
 
 
 def note(message: str, style: str = "") -> None:

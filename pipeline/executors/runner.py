@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import time
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from pipeline.catalogue.commits import Manifest, each_latest
-from pipeline.catalogue.hats import finalise
-from pipeline.catalogue.snapshots import Snapshot
 from pipeline.data import WorkUnit
-from pipeline.errors import CatalogueError, DiskFull, JobError
+from pipeline.errors import DiskFull, JobError
 from pipeline.executors import local
+from pipeline.executors.before import Before
 from pipeline.executors.forecast import job_estimate
-from pipeline.executors.lock import PUBLISHING, OutputLock
+from pipeline.executors.lock import OutputLock
 from pipeline.executors.prepare import Prepared, prepare
-from pipeline.executors.session import Before, Reporter, Session
+from pipeline.executors.publishing import new_run_id, publish_snapshot
+from pipeline.executors.session import Reporter, Session
 from pipeline.executors.summary import RunSummary
 from pipeline.executors.watch import StopRequest
 from pipeline.job import Job
@@ -47,7 +44,7 @@ def run(
     if storage.local is not None:  # workers have working directories of their own
         output = str(storage.local.absolute())
         storage = Storage(output)
-    run_id = _new_id()
+    run_id = new_run_id()
     with OutputLock(storage, run_id) as lock:
         prepared = prepare(job, output, run_id, reporter.on_log)
         session = Session(prepared, stop, reporter, lock, Before.of(each_latest(storage)))
@@ -66,12 +63,6 @@ def run(
     return summary
 
 
-def publish_snapshot(storage: Storage, name: str, run_id: str | None = None) -> Snapshot:
-    """Publish what is committed, also while a run goes on. Raises CatalogueError, and OutputLocked for a second one."""
-    with OutputLock(storage, run_id or _new_id(), PUBLISHING):
-        return finalise(storage, name=name)
-
-
 def plan_only(job: Job, output: str) -> tuple[Prepared, Estimate]:
     """Plan into `output` and estimate: the dry run. Starts no Ray and fetches nothing but tables."""
     prepared = prepare(job, output, "dry-run", lambda message: None)
@@ -86,10 +77,6 @@ def _executor(work: Work, units: Iterable[WorkUnit], session: Session) -> Iterat
     return run_units(work, units, session)
 
 
-def _new_id() -> str:
-    return time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + uuid.uuid4().hex[:6]
-
-
 def _check_disk(storage: Storage, prepared: Prepared, session: Session) -> None:
     free = storage.free_bytes()
     if free is None:
@@ -98,11 +85,3 @@ def _check_disk(storage: Storage, prepared: Prepared, session: Session) -> None:
     need = int(DISK_MARGIN * job_estimate(prepared).bytes_out * share)
     if free < need:
         raise DiskFull(f"{storage.shown}: the run may write {need / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")
-
-
-def describe_run(storage: Storage) -> dict[str, object]:
-    """`run.json` of an output. Raises CatalogueError where there is none."""
-    if not storage.exists("run.json"):
-        raise CatalogueError(f"{storage.shown} is no output of a run: it has no run.json")
-    facts: dict[str, object] = json.loads(storage.read("run.json"))
-    return facts

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from pipeline.catalogue.commits import Manifest
 from pipeline.data import TRANSIENT, Status, WorkUnit
 from pipeline.errors import ArchiveUnreachable, CatalogueError, OutputLocked, TooManyFailures
+from pipeline.executors.before import Before, transient
 from pipeline.executors.lock import OutputLock
 from pipeline.executors.prepare import Prepared
 from pipeline.executors.summary import RunSummary, exit_code
@@ -25,27 +26,6 @@ class Reporter:
 
     on_progress: OnProgress = field(default=lambda progress: None)
     on_log: OnLog = field(default=lambda message: None)
-
-
-@dataclass(frozen=True)
-class Before:
-    """What earlier runs committed: ids and counts of units, and in full only those with sources to try again."""
-
-    units: frozenset[str]
-    rows: int
-    statuses: Counter[str]
-    failed: Mapping[str, Manifest]
-
-    @classmethod
-    def of(cls, manifests: Iterable[Manifest]) -> Before:
-        units, rows, statuses, failed = set(), 0, Counter[str](), {}
-        for manifest in manifests:
-            units.add(manifest.unit_id)
-            rows += manifest.rows
-            statuses.update(manifest.statuses)
-            if _transient(manifest):
-                failed[manifest.unit_id] = manifest
-        return cls(frozenset(units), rows, statuses, failed)
 
 
 class Session:
@@ -93,7 +73,7 @@ class Session:
     def left(self, retry: bool) -> int:
         """Sources that this run has to do."""
         if retry:
-            return sum(_transient(manifest) for manifest in self._before.failed.values())
+            return sum(transient(manifest) for manifest in self._before.failed.values())
         return self._plan.summary.sources - self._committed
 
     def open_units(self) -> Iterator[WorkUnit]:
@@ -178,7 +158,3 @@ class Session:
         if failed.get(Status.ARCHIVE_ERROR, 0) > 0.5 * sum(failed.values()):
             raise ArchiveUnreachable(message)
         raise TooManyFailures(message)
-
-
-def _transient(manifest: Manifest) -> int:
-    return sum(manifest.statuses.get(status.value, 0) for status in TRANSIENT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass
 
@@ -9,7 +10,7 @@ from pipeline.catalogue.commits import each_latest
 from pipeline.catalogue.verify import VerifyReport, verify
 from pipeline.errors import CatalogueError
 from pipeline.executors import lock
-from pipeline.executors.session import Before
+from pipeline.executors.before import Before
 from pipeline.executors.summary import RunSummary, read_summary
 from pipeline.planner.plan import open_plan
 from pipeline.storage import Storage
@@ -81,3 +82,11 @@ def _writer(storage: Storage) -> str | None:
         return None
     silent = time.time() - last_sign
     return f"run {holder.run_id}, process {holder.pid} on {holder.host_name}, last sign {silent:.0f} s ago"
+
+
+def describe_run(storage: Storage) -> dict[str, object]:
+    """`run.json` of an output. Raises CatalogueError where there is none."""
+    if not storage.exists("run.json"):
+        raise CatalogueError(f"{storage.shown} is no output of a run: it has no run.json")
+    facts: dict[str, object] = json.loads(storage.read("run.json"))
+    return facts
