@@ -32,3 +32,19 @@ def test_a_driver_that_is_killed_and_then_stopped_is_completed_by_the_next(work:
     loaded_again = {f"units/{call.unit_id}.json" for call in work.journal()[calls:] if call.verb == "load"}
     assert loaded_again.isdisjoint(committed)
     assert work.catalogue() == undisturbed(UNITS, Path(work.folder).parent / "undisturbed")
+
+
+def test_a_driver_listens_to_sigterm_after_its_ray_is_down_too() -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from pipeline.executors.ray.cluster import LocalRay, ray_session\n"
+        "from pipeline.executors.watch import StopRequest\n"
+        "stop = StopRequest()\n"
+        "with stop.listening():\n"
+        "    with ray_session(None, LocalRay(cpus=1, store_bytes=100_000_000)):\n"
+        "        pass\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.exit(75 if stop() else 0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=150)
+    assert ended.returncode == 75, ended.stderr

@@ -72,7 +72,8 @@ def ray_session(address: str | None = None, size: LocalRay = LocalRay()) -> Iter
         try:
             yield _resources()
         finally:
-            ray.shutdown()
+            with _sigterm_kept():
+                ray.shutdown()
 
 
 def share_out(wanted: EngineSection, resources: Mapping[str, float]) -> Shares:
@@ -134,7 +135,11 @@ def _init(address: str | None, size: LocalRay) -> None:
 
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """Put the caller's SIGTERM handler back: `ray.init` installs one that exits at once, with code 15."""
+    """Put the caller's SIGTERM handler back.
+
+    `ray.init` installs one that exits at once, with code 15. `ray.shutdown` resets the signal in C++ (ray,
+    src/ray/util/logging.cc, RayLog::UninstallSignalAction): Python still names the old handler, the kernel kills.
+    """
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
