@@ -102,7 +102,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_fetched(
     tmp_path: Path, mock_tree: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Storage, "free_bytes", lambda storage: 1000)
-    with pytest.raises(DiskFull, match=r"the disk has 0\.00 GB free"):
+    with pytest.raises(DiskFull, match=r"the disk has 0\.0 MB free"):
         run(mock_job(mock_tree, checkpoint), str(tmp_path))
     assert not list(tmp_path.glob("units/**/*.parquet"))
 

@@ -84,4 +84,6 @@ def _check_disk(storage: Storage, prepared: Prepared, session: Session) -> None:
     share = session.left(retry=False) / max(prepared.plan.summary.sources, 1)
     need = int(DISK_MARGIN * job_estimate(prepared).bytes_out * share)
     if free < need:
-        raise DiskFull(f"{storage.shown}: the run may write {need / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")
+        raise DiskFull(
+            f"{storage.shown}: the run may write {need / 1e6:,.1f} MB, the disk has {free / 1e6:,.1f} MB free"
+        )
