@@ -134,12 +134,19 @@ def resolve(wanted: str, opened: OpenTable) -> str:
 def _resolved(opened: OpenTable, columns: Columns) -> dict[str, str]:
     """Canonical name -> the table's name. Raises JobError for a column in another unit."""
     wanted = {key: name for key, name in columns.model_dump().items() if name is not None}
-    names = {key: resolve(name, opened) for key, name in wanted.items()}
+    names = {key: _named(key, name, opened) for key, name in wanted.items()}
     for key, units in UNITS.items():
         unit = opened.units.get(names.get(key, ""), "").strip().lower()
         if unit and unit not in units:
             raise JobError(f"column {names[key]!r} of {opened.name} is in {unit!r}, {key} is wanted in {units[0]}")
     return names
+
+
+def _named(key: str, name: str, opened: OpenTable) -> str:
+    try:
+        return resolve(name, opened)
+    except JobError as error:
+        raise JobError(f"{error}; say which one it is: --set sources.columns.{key}=NAME") from None
 
 
 def _others(opened: OpenTable, names: Mapping[str, str], pass_through: Sequence[str] | None) -> list[str]:
