@@ -68,9 +68,15 @@ def test_the_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, mock_tree
         command(mock_tree, checkpoint, output, "--dry-run"), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for word in ("units", "tiles", "sources", "requests", "bytes in", "CPU time", "GPU time", f"{output}/units/"):
+    for word in ("units", "tiles", "footprint 0", "requests", "bytes in", "CPU time", "GPU time", f"{output}/units/"):
         assert word in done.stdout
     assert not output.exists()
+
+
+def test_columns_without_a_cone_are_refused_and_not_ignored(whole: Path) -> None:
+    done = call("query", str(whole), "SELECT 1 AS one", "--columns", "ra")
+    assert done.returncode == 2
+    assert "--columns belongs to --cone" in done.stderr
 
 
 def test_status_verify_and_query_read_what_a_run_wrote(whole: Path) -> None:

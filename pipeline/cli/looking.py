@@ -62,6 +62,8 @@ def query(
 
         if (sql is None) == (cone is None):
             raise JobError("ask either by SQL or by --cone RA DEC RADIUS")
+        if columns is not None and cone is None:
+            raise JobError("--columns belongs to --cone: with SQL name them after SELECT")
         opened = open_catalogue(catalogue)
         if cone is not None:
             rows = opened.cone(*cone, columns=None if columns is None else columns.split(","))

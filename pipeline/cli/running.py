@@ -26,7 +26,7 @@ def run(
     mirror: Annotated[
         str | None, typer.Option(help="Root of the survey's tree: folder, http(s) or fsspec URL.")
     ] = None,
-    sources: Annotated[str | None, typer.Option(help="Table of positions: Parquet, FITS, CSV, VOTable.")] = None,
+    sources: Annotated[str | None, typer.Option(help="Table of positions: Parquet, CSV, FITS, VOTable, ECSV.")] = None,
     region: Annotated[
         tuple[float, float, float] | None,
         typer.Option(metavar="RA DEC RADIUS", help="Only this cone, degrees."),
@@ -149,7 +149,8 @@ def _show_plan(job: Job, output: str) -> None:
     screen.facts(
         f"plan of job {job.name} (dry run: nothing was started)",
         {
-            "sources": f"{summary.sources}, invalid {sum(summary.invalid.values())}",
+            "sources": f"{summary.sources}, outside the footprint {summary.outside}",
+            "invalid rows": sum(summary.invalid.values()),
             "units": f"{summary.units}, loaded in {summary.chunks} chunks",
             "tiles": summary.tiles,
             "files": estimate.files,
