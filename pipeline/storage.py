@@ -103,11 +103,11 @@ class Storage:
             data: bytes = self.filesystem.cat_file(self.path(name))
         return data
 
-    def open(self, name: str) -> IO[bytes]:
-        """A seekable reader of `name`."""
-        with self._answering():
-            file: IO[bytes] = self.filesystem.open(self.path(name), "rb")
-        return file
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """A seekable reader of `name`, for a `with` block: the store is asked as it reads, and may fall silent then."""
+        with self._answering(), self.filesystem.open(self.path(name), "rb") as file:
+            yield file
 
     def exists(self, name: str) -> bool:
         with self._answering():

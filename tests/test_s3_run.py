@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from moto.server import ThreadedMotoServer
 
 from pipeline import open_catalogue
 from pipeline.catalogue.commits import each_latest, unit_rows
@@ -19,18 +22,31 @@ from pipeline.executors.state import check, run_state
 from pipeline.executors.watch import Progress, StopRequest
 from pipeline.storage import Storage
 from tests.runs import assert_equal_catalogues, committed_rows, mock_job
-from tests.test_storage import s3_bucket
+from tests.test_storage import s3_credentials
 
-__all__ = ["s3_bucket"]
+
+@contextmanager
+def bucket(name: str) -> Iterator[ThreadedMotoServer]:
+    """A loopback server with one empty bucket; names are for the whole process, whichever server made them."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with s3_credentials(f"http://{host}:{port}"):
+        Storage(f"s3://{name}").filesystem.mkdir(name)
+        yield server
+    server.stop()
 
 
 @pytest.fixture
-def inputs(s3_bucket: str, mock_tree: Path, checkpoint: Path) -> Iterator[str]:
-    """A bucket that holds the survey's tree and the checkpoint."""
-    filesystem = Storage(s3_bucket).filesystem
-    filesystem.put(str(mock_tree), f"{s3_bucket}/sky", recursive=True)
-    filesystem.put(str(checkpoint), f"{s3_bucket}/tiny.safetensors")
-    yield s3_bucket
+def inputs(mock_tree: Path, checkpoint: Path) -> Iterator[str]:
+    """URL of a bucket that holds the survey's tree and the checkpoint."""
+    url = "s3://surveys"
+    with bucket("surveys"):
+        filesystem = Storage(url).filesystem
+        filesystem.put(str(mock_tree), f"{url}/sky", recursive=True)
+        filesystem.put(str(checkpoint), f"{url}/tiny.safetensors")
+        yield url
 
 
 def after_one_unit(stop: StopRequest) -> Reporter:
@@ -61,3 +77,13 @@ def test_a_run_from_a_bucket_into_a_bucket(inputs: str, whole: Path) -> None:
     assert (run_state(storage).committed, run_state(storage).writer) == (rows.num_rows, None)
     counted = open_catalogue(output).sql("SELECT count(DISTINCT object_id) AS ids, count(*) AS n FROM catalogue")
     assert counted.to_pylist() == [{"ids": rows.num_rows, "n": rows.num_rows}]
+
+
+def test_a_store_that_falls_silent_while_a_file_is_read_is_an_oserror(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with bucket("silent") as server:
+        storage = Storage("s3://silent/run")
+        storage.create("plan", b"rows")
+        with pytest.raises(OSError, match="the store of silent/run does not answer"), storage.open("plan") as file:
+            server.stop()
+            file.read()

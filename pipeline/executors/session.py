@@ -11,7 +11,7 @@ from pipeline.catalogue.commits import Manifest
 from pipeline.data import TRANSIENT, Status, WorkUnit
 from pipeline.errors import ArchiveUnreachable, CatalogueError, OutputLocked, TooManyFailures
 from pipeline.executors.before import Before, transient
-from pipeline.executors.lock import OutputLock
+from pipeline.executors.lock import STALE, OutputLock
 from pipeline.executors.prepare import Prepared
 from pipeline.executors.summary import RunSummary, exit_code
 from pipeline.executors.watch import OnLog, OnProgress, Progress, StopRequest
@@ -57,7 +57,8 @@ class Session:
     def stop(self) -> bool:
         if self._lock.lost.is_set():
             raise OutputLocked(
-                f"{self._work.storage.shown}: another run took this output over; this one was silent too long"
+                f"{self._work.storage.shown}: no sign of life of this run got through for {STALE:.0f} s, "
+                "or another run took the output over; the same command goes on"
             )
         return self._stop()
 
