@@ -6,10 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import fsspec
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.archives.tables import read_table
 from pipeline.catalogue.commits import UNITS
@@ -28,6 +30,7 @@ from pipeline.surveys.files import FilesConfig
 from pipeline.surveys.legacy import LegacyConfig
 
 RUN = "run.json"
+STAMPED = 1_000_000  # bytes of each end of a source table by which it is known again
 
 
 @dataclass(frozen=True)
@@ -193,8 +196,23 @@ def _fingerprint(job: Job) -> str:
 
 
 def _stamp(url: str) -> list[Any]:
-    """What changes when the table does: size and modification time, or ETag, as far as the place tells."""
+    """What changes when the table does: its size with both ends on a disk, its size with its ETag elsewhere.
+
+    Not the time of a file on a disk: a copy of the same table is the same table.
+    """
     with readable(without_credentials(url)):
         filesystem, path = fsspec.core.url_to_fs(url)
+        if isinstance(filesystem, LocalFileSystem):
+            files = sorted(filesystem.find(path)) or [path]
+            return [_ends(Path(file)) for file in files]
         info = filesystem.info(path)
-    return [info.get(key) for key in ("size", "mtime", "ETag", "LastModified")]
+    return [info.get(key) for key in ("size", "ETag", "LastModified")]
+
+
+def _ends(path: Path) -> str:
+    """Hash of a file's size, first and last megabyte: of a table of any format, something there changes with it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(STAMPED)
+        file.seek(max(0, size - STAMPED))
+        return hashlib.sha256(f"{size}:".encode() + head + file.read()).hexdigest()
