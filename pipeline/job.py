@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -97,6 +98,21 @@ class Job(_Section):
         decisive = {key: value for key, value in self.public().items() if key not in ("engine", "mirror", "name")}
         decisive["networks"] = dict(sorted(checkpoints.items()))
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+    def anywhere(self) -> Job:
+        """The job with its local paths absolute: workers, and a later retry, have other working directories."""
+        networks = {
+            prefix: section.model_copy(update={"checkpoint": _absolute(section.checkpoint)})
+            for prefix, section in self.networks.items()
+        }
+        table = None if self.sources.table is None else _absolute(self.sources.table)
+        return self.model_copy(
+            update={
+                "mirror": None if self.mirror is None else _absolute(self.mirror),
+                "sources": self.sources.model_copy(update={"table": table}),
+                "networks": networks,
+            }
+        )
 
     def public(self) -> dict[str, Any]:
         """The job as it may be written to disk: without credentials in its URLs."""
@@ -215,6 +231,11 @@ def _section(schema: dict[str, Any], here: dict[str, Any], part: str) -> dict[st
     below = here.get("properties", {}).get(part) or ({"$ref": tagged} if tagged else named) or here
     below = next((option for option in below.get("anyOf", ()) if "$ref" in option), below)
     return dict(schema["$defs"][below["$ref"].rpartition("/")[2]]) if "$ref" in below else below
+
+
+def _absolute(address: str) -> str:
+    """A path on this machine's disk made absolute; anything with a scheme as it is."""
+    return address if re.match(r"[a-z0-9+]+:", address) else str(Path(address).absolute())
 
 
 def _without_credentials(value: Any) -> Any:

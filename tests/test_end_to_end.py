@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from pipeline import open_catalogue
-from pipeline.errors import ArchiveUnreachable, CheckpointError, DiskFull, JobError
+from pipeline.errors import ArchiveUnreachable, CheckpointError, DiskFull, JobError, TooManyFailures
 from pipeline.executors.runner import run
 from pipeline.executors.session import Reporter
 from pipeline.executors.summary import ExitCode
 from pipeline.executors.watch import Progress, StopRequest
 from pipeline.storage import Storage
-from tests.runs import assert_equal_catalogues, committed_rows, mock_job, undisturbed
+from tests.runs import assert_equal_catalogues, committed_rows, mock_job, summary_of, undisturbed
 
 
 def test_every_source_comes_out_once_with_a_status(whole: Path) -> None:
@@ -77,20 +77,28 @@ def test_an_output_of_another_job_is_refused_and_the_difference_named(
         run(mock_job(mock_tree, checkpoint, "units.chunk=5"), str(whole))
 
 
-def test_a_run_where_most_of_the_archive_fails_stops_and_says_why(
+def test_a_run_where_most_of_the_archive_fails_stops_and_says_why_again(
     tmp_path: Path, mock_tree: Path, checkpoint: Path
 ) -> None:
-    tree = tmp_path / "tree"
+    """Every time it is called, until the job accepts it; the summary says the same."""
+    tree, output = tmp_path / "tree", tmp_path / "out"
     shutil.copytree(mock_tree, tree)
     for path in tree.glob("dr10/south/coadd/**/*-image-*.fits.fz"):
         path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(Exception, match=r"engine\.failure_fraction is 0\.5"):
-        run(mock_job(tree, checkpoint), str(tmp_path / "out"))
+    for _ in range(2):
+        with pytest.raises(TooManyFailures, match=r"bad_image\); engine\.failure_fraction is 0\.5"):
+            run(mock_job(tree, checkpoint), str(output))
+        facts = summary_of(output)
+        assert facts["exit_code"] == ExitCode.INTERNAL
+        assert "failure_fraction" in facts["reason"]
+    accepted = run(mock_job(tree, checkpoint, "engine.failure_fraction=1"), str(output))
+    assert (accepted.exit_code, accepted.committed) == (0, accepted.sources)
 
 
 def test_a_tree_without_bricks_is_unreachable(tmp_path: Path, checkpoint: Path) -> None:
     with pytest.raises(ArchiveUnreachable, match="no such folder"):
         run(mock_job(tmp_path / "nowhere", checkpoint), str(tmp_path / "out"))
+    assert summary_of(tmp_path / "out")["exit_code"] == ExitCode.UNREACHABLE
 
 
 def test_a_checkpoint_of_other_bands_is_refused(tmp_path: Path, mock_tree: Path, checkpoint: Path) -> None:

@@ -115,3 +115,13 @@ def test_a_plain_path_is_left_as_it_is() -> None:
 def test_the_exported_schema_is_in_step() -> None:
     stored = (files("schemas") / "job.schema.json").read_text()
     assert stored == job_schema(), "run: pipeline schema job > schemas/job.schema.json"
+
+
+def test_local_paths_mean_the_same_from_any_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = ["mirror=sky", "sources.table=s3://bucket/t.parquet", "networks.other.checkpoint=w.safetensors"]
+    job = decals(*settings).anywhere()
+    assert job.mirror == str(tmp_path / "sky")
+    assert job.sources.table == "s3://bucket/t.parquet"
+    assert job.networks["other"].checkpoint == str(tmp_path / "w.safetensors")
+    assert job.networks["dmagnet"].checkpoint == "untrained:dmagnet_f:0"

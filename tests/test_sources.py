@@ -234,3 +234,11 @@ def test_real_tables_of_positions_are_read(name: str, columns: Columns, rows: in
     found = read(REAL / name, columns, pass_through=[])
     assert found.num_rows == rows
     assert Region(ra=0, dec=0, radius=180).contains(found["ra"].to_numpy(), found["dec"].to_numpy()).all()
+
+
+def test_ids_with_leading_zeros_stay_the_text_that_they_are(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("object_id,ra,dec,plate\n0012,150.0,2.0,7\n0013,150.1,2.0,8\n")
+    (batch,) = source_batches(str(table))
+    assert batch.column("object_id").to_pylist() == ["0012", "0013"]
+    assert batch.column("plate").to_pylist() == [7, 8]

@@ -34,15 +34,15 @@ def answers() -> Iterator[None]:
     except PipelineError as error:
         from pipeline.executors.summary import error_code
 
-        err.print(Text.assemble(("error ", "bold red"), str(error)))
+        err.print(Text.assemble(("error: ", "bold red"), str(error)))
         raise typer.Exit(int(error_code(error))) from None
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
-        err.print(Text.assemble(("error ", "bold red"), _missing(error.name)))
+        err.print(Text.assemble(("error: ", "bold red"), _missing(error.name)))
         raise typer.Exit(2) from None
     except OSError as error:  # the output's disk or store, or a file that is given: nothing is wrong with the program
-        err.print(Text.assemble(("error ", "bold red"), f"{type(error).__name__}: {' '.join(str(error).split())}"))
+        err.print(Text.assemble(("error: ", "bold red"), f"{type(error).__name__}: {' '.join(str(error).split())}"))
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         err.print("interrupted; the same command goes on where this run stopped")

@@ -112,7 +112,7 @@ def _plan(work: Work, storage: Storage, log: OnLog) -> Plan:
         skip_invalid=job.sources.skip_invalid,
         fingerprint=stamp,
     )
-    log(f"planned {made.summary.sources} sources in {made.summary.units} units of {made.summary.tiles} tiles")
+    log(f"planned: {made.summary.sources} sources, {made.summary.units} unit(s), {made.summary.tiles} tile(s)")
     return made
 
 

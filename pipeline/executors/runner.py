@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from pipeline.catalogue.commits import Manifest, each_latest
 from pipeline.data import WorkUnit
-from pipeline.errors import DiskFull, JobError
+from pipeline.errors import ArchiveUnreachable, DiskFull, JobError, OutputLocked, RunError
 from pipeline.executors import local
 from pipeline.executors.before import Before
 from pipeline.executors.forecast import job_estimate
@@ -15,7 +16,7 @@ from pipeline.executors.lock import OutputLock
 from pipeline.executors.prepare import Prepared, prepare
 from pipeline.executors.publishing import new_run_id, publish_snapshot
 from pipeline.executors.session import Reporter, Session
-from pipeline.executors.summary import RunSummary
+from pipeline.executors.summary import RunSummary, error_code
 from pipeline.executors.watch import StopRequest
 from pipeline.job import Job
 from pipeline.planner.estimate import Estimate
@@ -39,33 +40,61 @@ def run(
     What an earlier run committed is not done again. `retry` tries again the sources that failed transiently and
     the quarantined units, and nothing else. Raises RunError and its kinds; what is committed stays committed.
     """
-    stop, reporter = stop or StopRequest(), reporter or Reporter()
+    job, stop, reporter = job.anywhere(), stop or StopRequest(), reporter or Reporter()
     storage = Storage(output)
     if storage.local is not None:  # workers have working directories of their own
         output = str(storage.local.absolute())
         storage = Storage(output)
     run_id = new_run_id()
     with OutputLock(storage, run_id) as lock:
-        prepared = prepare(job, output, run_id, reporter.on_log)
+        prepared = _prepared(job, storage, run_id, reporter)
         session = Session(prepared, stop, reporter, lock, Before.of(each_latest(storage)))
-        if retry and (left := session.left(retry=False)):
-            raise JobError(f"{storage.shown}: {left} sources are not committed yet: run to the end before a retry")
-        units = session.failed_units() if retry else session.open_units()
-        if session.left(retry):
-            _check_disk(storage, prepared, session)
-            for manifest in _executor(prepared.work, units, session):
-                session.committed(manifest)
-        summary = session.summary(retry)
-        if publish and summary.committed == summary.sources and not lock.lost.is_set():
-            snapshot = publish_snapshot(storage, job.name, run_id)
-            summary = replace(summary, snapshot=snapshot.path)
+        try:
+            summary = _carried_out(prepared, session, retry)
+            if publish and summary.committed == summary.sources and not lock.lost.is_set():
+                snapshot = publish_snapshot(storage, job.name, run_id)
+                summary = replace(summary, snapshot=snapshot.path)
+        except RunError as error:
+            if not isinstance(error, OutputLocked):  # then the summary is another run's to write
+                _write(session.failure(error), storage)
+            raise
         summary.write(storage)
     return summary
 
 
+def _prepared(job: Job, storage: Storage, run_id: str, reporter: Reporter) -> Prepared:
+    """The run before its first unit; where the archive or the disk fails already, the summary says so."""
+    try:
+        return prepare(job, storage.url, run_id, reporter.on_log)
+    except (ArchiveUnreachable, DiskFull) as error:
+        _write(RunSummary(run_id, int(error_code(error)), str(error), 0, 0, 0, 0, 0), storage)
+        raise
+
+
+def _carried_out(prepared: Prepared, session: Session, retry: bool) -> RunSummary:
+    """Do what is left to do. Raises RunError and its kinds."""
+    work = prepared.work
+    if retry and (left := session.left(retry=False)):
+        raise JobError(f"{work.storage.shown}: {left} sources are not committed yet: run to the end before a retry")
+    if left := session.left(retry):
+        _check_disk(prepared, left)
+        for manifest in _executor(work, session.failed_units() if retry else session.open_units(), session):
+            session.committed(manifest)
+    summary = session.summary(retry)
+    if not summary.reason:
+        session.judge_catalogue()
+    return summary
+
+
+def _write(summary: RunSummary, storage: Storage) -> None:
+    """As well as it goes: the disk that is full may be the output's."""
+    with suppress(DiskFull, OSError):
+        summary.write(storage)
+
+
 def plan_only(job: Job, output: str) -> tuple[Prepared, Estimate]:
     """Plan into `output` and estimate: the dry run. Starts no Ray and fetches nothing but tables."""
-    prepared = prepare(job, output, "dry-run", lambda message: None)
+    prepared = prepare(job.anywhere(), output, "dry-run", lambda message: None)
     return prepared, job_estimate(prepared)
 
 
@@ -77,11 +106,12 @@ def _executor(work: Work, units: Iterable[WorkUnit], session: Session) -> Iterat
     return run_units(work, units, session)
 
 
-def _check_disk(storage: Storage, prepared: Prepared, session: Session) -> None:
+def _check_disk(prepared: Prepared, left: int) -> None:
+    storage = prepared.work.storage
     free = storage.free_bytes()
     if free is None:
         return
-    share = session.left(retry=False) / max(prepared.plan.summary.sources, 1)
+    share = left / max(prepared.plan.summary.sources, 1)
     need = int(DISK_MARGIN * job_estimate(prepared).bytes_out * share)
     if free < need:
         raise DiskFull(

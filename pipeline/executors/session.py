@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.catalogue.commits import Manifest
 from pipeline.data import TRANSIENT, Status, WorkUnit
-from pipeline.errors import ArchiveUnreachable, CatalogueError, OutputLocked, TooManyFailures
+from pipeline.errors import ArchiveUnreachable, CatalogueError, OutputLocked, PipelineError, TooManyFailures
 from pipeline.executors.before import Before, transient
 from pipeline.executors.lock import STALE, OutputLock
 from pipeline.executors.prepare import Prepared
-from pipeline.executors.summary import RunSummary, exit_code
+from pipeline.executors.summary import ExitCode, RunSummary, error_code, exit_code
 from pipeline.executors.watch import OnLog, OnProgress, Progress, StopRequest
 
 FAILED = TRANSIENT | {Status.BAD_IMAGE}  # what counts against `engine.failure_fraction`
@@ -104,7 +104,7 @@ class Session:
         self._statuses.update(manifest.statuses)
         self._all.update(manifest.statuses)
         self._reporter.on_progress(self.progress())
-        self._judge_failures()
+        self._judge(self._statuses)
 
     def progress(self) -> Progress:
         return Progress(
@@ -118,27 +118,32 @@ class Session:
             units_committed=self._units,
         )
 
+    def failure(self, error: PipelineError) -> RunSummary:
+        """How a run ended that an error ended."""
+        return self._summary(error_code(error), str(error))
+
     def summary(self, retry: bool) -> RunSummary:
         """How the run ended. Raises CatalogueError where it neither finished nor was stopped."""
         complete = self._committed == self._plan.summary.sources and not (retry and self._failed)
         stopped = bool(self._stop.reason) and not complete
-        progress = self.progress()
-        statuses = dict(sorted((+self._all).items()))
-        code = exit_code(self._stop.signal_number if stopped else None, stopped, statuses)
+        code = exit_code(self._stop.signal_number if stopped else None, stopped, self._all)
         if not complete and not stopped:
-            raise CatalogueError(
-                f"{self._work.storage.shown}: {self._committed} of {progress.sources} sources are committed"
-            )
+            sources = self._plan.summary.sources
+            raise CatalogueError(f"{self._work.storage.shown}: {self._committed} of {sources} sources are committed")
+        return self._summary(code, self._stop.reason if stopped else "")
+
+    def _summary(self, code: ExitCode, reason: str) -> RunSummary:
+        progress = self.progress()
         return RunSummary(
             run_id=self._work.run_id,
             exit_code=int(code),
-            reason=self._stop.reason if stopped else "",
+            reason=reason,
             sources=progress.sources,
             committed=progress.committed,
             units=progress.units,
             units_committed=progress.units_committed,
             units_this_run=self._units_now,
-            statuses=statuses,
+            statuses=dict(sorted((+self._all).items())),
             unplaced=sum(self._plan.summary.invalid.values()),
             bytes_read=self._bytes,
             seconds=round(progress.seconds, 3),
@@ -146,16 +151,22 @@ class Session:
             untrained=tuple(network.prefix for network in self._work.networks if network.untrained),
         )
 
-    def _judge_failures(self) -> None:
-        done = self._statuses.total()
-        failed = {status: self._statuses[status] for status in sorted(FAILED) if self._statuses[status]}
-        if done < min(JUDGED_FROM, self._plan.summary.sources):
-            return
+    def judge_catalogue(self) -> None:
+        """Judge all that is committed, by earlier runs too. Raises TooManyFailures, ArchiveUnreachable."""
+        self._judge(+self._all)
+
+    def _judge(self, statuses: Counter[str]) -> None:
+        done = statuses.total()
+        failed = {status: statuses[status] for status in sorted(FAILED) if statuses[status]}
         limit = self._work.job.engine.failure_fraction
-        if sum(failed.values()) <= limit * done:
+        if done < min(JUDGED_FROM, self._plan.summary.sources) or sum(failed.values()) <= limit * done:
             return
         causes = ", ".join(f"{count} {status}" for status, count in failed.items())
-        message = f"{sum(failed.values())} of {done} sources failed ({causes}); engine.failure_fraction is {limit:g}"
+        message = (
+            f"{sum(failed.values())} of {done} sources failed ({causes}); engine.failure_fraction is {limit:g}. "
+            "Each row's `reason` says why (pipeline finalise, then pipeline query); "
+            "a higher fraction accepts it (--set engine.failure_fraction=1)"
+        )
         if failed.get(Status.ARCHIVE_ERROR, 0) > 0.5 * sum(failed.values()):
             raise ArchiveUnreachable(message)
         raise TooManyFailures(message)

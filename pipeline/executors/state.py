@@ -27,6 +27,7 @@ class RunState:
     statuses: dict[str, int]
     invalid: int
     writer: str | None  # who writes now
+    published: str | None  # the newest snapshot, below the output
     last_run: RunSummary | None
 
     def as_dict(self) -> dict[str, object]:
@@ -46,7 +47,7 @@ class RunState:
         if self.last_run is not None:
             ending = self.last_run.reason or "all committed"
             shown["last run"] = f"{self.last_run.run_id}, exit code {self.last_run.exit_code}: {ending}"
-            shown["catalogue"] = self.last_run.snapshot or "not published"
+            shown["catalogue"] = self.published or "not published"
         return shown
 
 
@@ -64,6 +65,7 @@ def run_state(storage: Storage) -> RunState:
         statuses=dict(sorted(committed.statuses.items())),
         invalid=sum(plan.summary.invalid.values()),
         writer=_writer(storage),
+        published=storage.pointed("latest"),
         last_run=read_summary(storage),
     )
 

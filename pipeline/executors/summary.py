@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 
@@ -57,7 +58,7 @@ def read_summary(storage: Storage) -> RunSummary | None:
     return RunSummary(**{**facts, "untrained": tuple(facts["untrained"])})
 
 
-def exit_code(stop_signal: int | None, stopped: bool, statuses: dict[str, int]) -> ExitCode:
+def exit_code(stop_signal: int | None, stopped: bool, statuses: Mapping[str, int]) -> ExitCode:
     """The code of a run that ended without an error."""
     if stop_signal == signal.SIGINT:
         return ExitCode.INTERRUPTED

@@ -16,6 +16,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
@@ -156,15 +157,26 @@ def _csv(name: str, filesystem: Any, path: str) -> OpenTable:
     parse_options = pa.csv.ParseOptions(delimiter="\t" if tabs else ",", newlines_in_values=True)
 
     with filesystem.open(path, "rb", compression="infer") as file:
-        names = tuple(pa.csv.open_csv(file, read_options, parse_options).schema.names)
+        schema = pa.csv.open_csv(file, read_options, parse_options).schema
+    names = tuple(schema.names)
+    integers = [field.name for field in schema if pa.types.is_integer(field.type)]
+    as_text = pa.csv.ConvertOptions(include_columns=integers, column_types=dict.fromkeys(integers, pa.string()))
+    with filesystem.open(path, "rb", compression="infer") as file:
+        first = pa.csv.open_csv(file, read_options, parse_options, as_text).read_next_batch() if integers else None
+    padded = [name for name in integers if first is not None and _any_padded(first.column(name))]
 
     def read(columns: Sequence[str], numbers: Collection[str]) -> Iterator[pa.RecordBatch]:
-        types = {column: pa.float64() for column in numbers}
+        types = dict.fromkeys(padded, pa.string()) | {column: pa.float64() for column in numbers}
         options = pa.csv.ConvertOptions(include_columns=list(columns), column_types=types)
         with readable(name), filesystem.open(path, "rb", compression="infer") as file:
             yield from pa.csv.open_csv(file, read_options, parse_options, options)
 
     return OpenTable(name, names, {}, read)
+
+
+def _any_padded(column: pa.Array) -> bool:
+    """Whether a value is digits after a zero, such as 0012: a name, of which a number would be another."""
+    return bool(pc.any(pc.match_substring_regex(column, "^[+-]?0[0-9]")).as_py())
 
 
 def _astropy(name: str, path: Path) -> OpenTable:
