@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import pipeline
 from tests.runs import assert_equal_catalogues, call, command, committed_rows, summary_of, undisturbed
 
 
@@ -98,6 +99,20 @@ def test_verify_finds_a_flipped_byte_and_exits_1(tmp_path: Path, mock_tree: Path
     done = call("verify", str(tmp_path))
     assert done.returncode == 1
     assert victim.name in done.stderr
+
+
+def test_a_reader_that_leaves_early_does_not_change_the_answer(whole: Path) -> None:
+    """As in `pipeline query ... | head -1`."""
+    line = [sys.executable, "-m", "pipeline", "query", str(whole), "SELECT * FROM range(20000)"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.wait(60) == 0
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_the_version_is_told() -> None:
+    assert call("--version").stdout.strip() == f"pipeline {pipeline.__version__}"
 
 
 def test_markup_in_a_catalogue_is_shown_as_text(tmp_path: Path, whole: Path) -> None:

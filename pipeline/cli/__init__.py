@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from pipeline.cli import listing, looking, running
+from pipeline import __version__
+from pipeline.cli import listing, looking, running, screen
 
 app = typer.Typer(
     name="pipeline",
     help="Galaxy morphology for whole surveys: positions in, a sky-partitioned Parquet catalogue out.",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (
     running.run,
@@ -28,6 +33,15 @@ for verb in (
     listing.schema,
 ):
     app.command()(verb)
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        screen.out.print(f"pipeline {__version__}")
+        raise typer.Exit
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
 EXTRAS = {"torch": "run", "ray": "run", "astropy": "run", "fitsio": "run", "safetensors": "run", "galsim": "mock"}
 LOG_SECONDS = 10.0  # between two progress lines where there is no terminal
 
-out = Console(highlight=False, soft_wrap=True)
+
+class _Output(Console):
+    """Goes on in silence where the reader has gone (`| head`): how a run ended must not depend on it."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+out = _Output(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
