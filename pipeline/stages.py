@@ -117,30 +117,12 @@ def predict(networks: Callable[[NDArray[np.uint8]], dict[str, NetworkOutput]], c
 
 def commit(work: Work, unit: WorkUnit, parts: Sequence[Predictions]) -> Manifest:
     """Publish the rows of a unit: one Parquet file, then its manifest. A second call changes nothing."""
-    plan, _ = _opened(work)
-    rows = plan.rows(unit)
-    table = unit_table(pending_rows(work, unit, rows), parts, work.provenance)
-    if unit.attempt > 1:
-        table = replace_rows(committed_table(work.storage, unit.unit_id, unit.attempt - 1), table)
-    facts = UnitFacts(
-        run_id=work.run_id,
-        job_digest=work.digest,
-        bytes_read=sum(part.bytes_read for part in parts),
-        load_seconds=sum(part.load_seconds for part in parts),
-        predict_seconds=sum(part.predict_seconds for part in parts),
-    )
-    return commit_unit(work.storage, unit, table, facts, work.networks)
+    return _publish(work, unit, unit_table(_unit_rows(work, unit), parts, work.provenance), parts)
 
 
 def quarantine(work: Work, unit: WorkUnit, reason: str) -> Manifest:
     """Publish the rows of a unit that failed too often, with the status quarantined."""
-    plan, _ = _opened(work)
-    rows = pending_rows(work, unit, plan.rows(unit))
-    table = quarantined_table(rows, reason, work.provenance)
-    if unit.attempt > 1:
-        table = replace_rows(committed_table(work.storage, unit.unit_id, unit.attempt - 1), table)
-    facts = UnitFacts(run_id=work.run_id, job_digest=work.digest, bytes_read=0, load_seconds=0.0, predict_seconds=0.0)
-    return commit_unit(work.storage, unit, table, facts, work.networks)
+    return _publish(work, unit, quarantined_table(_unit_rows(work, unit), reason, work.provenance), ())
 
 
 def pending_rows(work: Work, unit: WorkUnit, rows: pa.Table) -> pa.Table:
@@ -179,6 +161,25 @@ def open_survey(job: Job, tiles: pa.Table | None) -> Survey:
     if tiles is None:
         raise CatalogueError("the plan has no tile table")
     return LegacySurvey(job.survey, tiles)
+
+
+def _unit_rows(work: Work, unit: WorkUnit) -> pa.Table:
+    plan, _ = _opened(work)
+    return pending_rows(work, unit, plan.rows(unit))
+
+
+def _publish(work: Work, unit: WorkUnit, table: pa.Table, parts: Sequence[Predictions]) -> Manifest:
+    """Commit what this attempt computed, with the rows of the attempt before that it did not touch."""
+    if unit.attempt > 1:
+        table = replace_rows(committed_table(work.storage, unit.unit_id, unit.attempt - 1), table)
+    facts = UnitFacts(
+        run_id=work.run_id,
+        job_digest=work.digest,
+        bytes_read=sum(part.bytes_read for part in parts),
+        load_seconds=sum((part.load_seconds for part in parts), 0.0),
+        predict_seconds=sum((part.predict_seconds for part in parts), 0.0),
+    )
+    return commit_unit(work.storage, unit, table, facts, work.networks)
 
 
 @dataclass(frozen=True, slots=True)
