@@ -14,6 +14,7 @@ from pipeline.attention import ATTENTION_COLUMNS, summarise
 from pipeline.models.agcnn import AGCNN, SUMMARIES, AGCNNConfig, Aggregation, Gate, Heads
 from pipeline.models.network import NetworkResult
 from pipeline.models.normalise import LearnedMix, Normalisation
+from tests.network_probes import together_and_apart, values
 
 NOTEBOOK = AGCNNConfig(bands=1, classes=2, size=150)
 SMALL = AGCNNConfig(size=16)
@@ -57,10 +58,6 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def values(result: NetworkResult) -> list[Tensor]:
-    return [result.logits, result.attention, *result.scalars.values()]
-
-
 def test_the_gates_look_at_the_grids_of_the_notebook() -> None:
     result, maps = answered(built(NOTEBOOK), galaxies(1, NOTEBOOK))
     assert [one.shape[1:] for one in maps] == [(37, 37), (75, 75), (150, 150)]
@@ -75,17 +72,6 @@ def test_the_weights_begin_as_the_released_code_draws_them() -> None:
     spread = (2 / (9 * 32)) ** 0.5  # Kaiming, by fan in
     assert weights["stages.3.0.weight"].std().item() == pytest.approx(spread, rel=0.05)
     assert weights["stages.3.2.weight"].std().item() == pytest.approx(0.02, rel=0.5)  # the norm's
-
-
-def together_and_apart(module: AGCNN, images: Tensor) -> float:
-    """The largest change of any output of an image, of that output's own size, between batches of 1, 7 and all."""
-    changes = [0.0]
-    with torch.inference_mode():
-        whole = values(module(images))
-        for rows in (slice(0, 1), slice(9, 10), slice(0, 7), slice(7, 14)):
-            pairs = zip(values(module(images[rows])), whole, strict=True)
-            changes += [((one - all_[rows]).abs().max() / all_.abs().max()).item() for one, all_ in pairs]
-    return max(changes)
 
 
 @each_form

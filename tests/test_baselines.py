@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from pipeline.models.activation import class_map, energy_map
 from pipeline.models.dieleman import DielemanConfig, on_the_frame, parts
-from pipeline.models.network import NetworkConfig, NetworkResult, gflops
+from pipeline.models.network import NetworkConfig, gflops
 from pipeline.models.resnet import RESNET26, ResNetConfig
 from pipeline.models.tang import TangConfig
+from tests.network_probes import together_and_apart, values
 
 RADIO = TangConfig(bands=1, classes=2, size=150)
 SMALL = (
@@ -74,21 +75,6 @@ def test_a_resnet_shrinks_its_stages_as_the_paper_does() -> None:
     module = ResNetConfig(widths=(4, 8, 12, 16)).build().eval()
     shapes = [tuple(features.shape[1:]) for features in module.backbone(torch.rand(1, 3, 224, 224))]
     assert shapes == [(4, 56, 56), (8, 28, 28), (12, 14, 14), (16, 7, 7)]
-
-
-def values(result: NetworkResult) -> list[Tensor]:
-    return [result.logits, result.attention, *result.scalars.values()]
-
-
-def together_and_apart(module: nn.Module, images: Tensor) -> float:
-    """The largest change of any output of an image, of its own size, between batches of 1, 7 and all."""
-    changes = [0.0]
-    with torch.inference_mode():
-        whole = values(module(images))
-        for rows in (slice(0, 1), slice(9, 10), slice(0, 7), slice(7, 14)):
-            pairs = zip(values(module(images[rows])), whole, strict=True)
-            changes += [((one - all_[rows]).abs().max() / all_.abs().max()).item() for one, all_ in pairs]
-    return max(changes)
 
 
 @each_baseline

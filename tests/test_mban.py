@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from pipeline.models.branch_losses import LossWeights, cramer_distance, joint_weights, mban_loss
 from pipeline.models.crop import CENTRED, crop
 from pipeline.models.mban import MBAN, Branches, MBANConfig, jensen_shannon
-from pipeline.models.network import NetworkResult, gflops
+from pipeline.models.network import gflops
+from tests.network_probes import values
 
 PAPER = MBANConfig(classes=3, size=224, crop_size=224)
 SHARED = MBANConfig(shared=True, crop_size=128)
@@ -36,10 +37,6 @@ def built(config: MBANConfig) -> MBAN:
 
 def galaxies(count: int) -> Tensor:
     return torch.rand(count, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-
-
-def values(result: NetworkResult) -> list[Tensor]:
-    return [result.logits, result.attention, *result.scalars.values()]
 
 
 def parameters(module: nn.Module) -> int:
