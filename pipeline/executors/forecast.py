@@ -18,13 +18,16 @@ START_SECONDS = 10.0  # of Ray and its first actor (engine-catalogue-ops.md 1.1:
 
 def job_estimate(prepared: Prepared) -> Estimate:
     """What the run takes of the archive, the disk and the processors, and how long on the machine that asks."""
+    from pipeline.models.network import gflops
+
     work, plan = prepared.work, prepared.plan
     survey = open_survey(work.job, plan.tile_table())
-    costs = estimate(plan, survey, work.job.mirror, networks=len(work.networks), gflops=prepared.gflops)
-    return replace(costs, eta=_eta(prepared, costs))
+    operations = sum(gflops(config) for config in prepared.configs)
+    costs = estimate(plan, survey, work.job.mirror, networks=len(work.networks), gflops=operations)
+    return replace(costs, eta=_eta(prepared, costs, operations))
 
 
-def _eta(prepared: Prepared, costs: Estimate) -> str:
+def _eta(prepared: Prepared, costs: Estimate, gflops: float) -> str:
     """On a cluster that is not asked, on this machine's own processors: what binds, and how long."""
     if prepared.work.job.engine.address is not None:
         return "depends on the cluster (`python -m pipeline.executors.simulate` draws its curve)"
@@ -32,7 +35,7 @@ def _eta(prepared: Prepared, costs: Estimate) -> str:
 
     summary = prepared.plan.summary
     gpus, cores = torch.cuda.device_count(), len(os.sched_getaffinity(0))
-    rate = (GPU_FLOPS if gpus else CORE_FLOPS * max(1, cores - 1)) / (prepared.gflops * 1e9)
+    rate = (GPU_FLOPS if gpus else CORE_FLOPS * max(1, cores - 1)) / (gflops * 1e9)
     tiles = max(1, summary.tiles)
     step = Costs(
         file_bytes=costs.bytes_in / max(1, costs.requests),

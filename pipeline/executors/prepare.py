@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pyarrow as pa
@@ -29,6 +29,9 @@ from pipeline.storage import Storage, without_credentials
 from pipeline.surveys.files import FilesConfig
 from pipeline.surveys.legacy import LegacyConfig
 
+if TYPE_CHECKING:
+    from pipeline.models.network import NetworkConfig
+
 RUN = "run.json"
 STAMPED = 1_000_000  # bytes of each end of a source table by which it is known again
 
@@ -39,7 +42,7 @@ class Prepared:
 
     work: Work
     plan: Plan
-    gflops: float  # of all networks together, an image
+    configs: tuple[NetworkConfig, ...]  # of the networks
 
 
 def prepare(job: Job, output: str, run_id: str, log: OnLog) -> Prepared:
@@ -48,7 +51,6 @@ def prepare(job: Job, output: str, run_id: str, log: OnLog) -> Prepared:
     Raises JobError, CheckpointError, InvalidSources, ArchiveUnreachable.
     """
     from pipeline.attention import ATTENTION_COLUMNS
-    from pipeline.models.network import gflops
 
     storage = Storage(output)
     checkpoints = job_checkpoints(job)
@@ -68,8 +70,8 @@ def prepare(job: Job, output: str, run_id: str, log: OnLog) -> Prepared:
     digest = job.digest({network.prefix: network.checkpoint for network in networks})
     _claim(storage, job, digest)
     work = Work(job=job, output=output, run_id=run_id, digest=digest, image=image, networks=networks)
-    cost = sum(gflops(checkpoint.config) for checkpoint in checkpoints.values())
-    return Prepared(work, _plan(work, storage, log), cost)
+    configs = tuple(checkpoint.config for checkpoint in checkpoints.values())
+    return Prepared(work, _plan(work, storage, log), configs)
 
 
 def tile_table(job: Job) -> pa.Table | None:

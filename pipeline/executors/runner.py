@@ -19,7 +19,7 @@ from pipeline.executors.session import Reporter, Session
 from pipeline.executors.summary import RunSummary, error_code
 from pipeline.executors.watch import StopRequest
 from pipeline.job import Job
-from pipeline.planner.estimate import Estimate
+from pipeline.planner.estimate import Estimate, bytes_out
 from pipeline.stages import Work
 from pipeline.storage import Storage
 
@@ -112,7 +112,7 @@ def _check_disk(prepared: Prepared, left: int) -> None:
     if free is None:
         return
     share = left / max(prepared.plan.summary.sources, 1)
-    need = int(DISK_MARGIN * job_estimate(prepared).bytes_out * share)
+    need = int(DISK_MARGIN * bytes_out(prepared.plan, len(prepared.work.networks)) * share)
     if free < need:
         raise DiskFull(
             f"{storage.shown}: the run may write {need / 1e6:,.1f} MB, the disk has {free / 1e6:,.1f} MB free"

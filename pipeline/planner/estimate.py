@@ -62,10 +62,16 @@ def estimate(plan: Plan, survey: Survey, root: str | None, *, networks: int, gfl
         files=round(summary.tiles * tile.files),
         requests=round(openings * tile.files),
         bytes_in=round(openings * tile.bytes),
-        bytes_out=round(COPIES * summary.sources * (_plan_row_bytes(plan) + networks * (NETWORK_BYTES + MAP_BYTES))),
+        bytes_out=bytes_out(plan, networks),
         cpu_seconds=inside * (tile.files * SECTION_SECONDS + DRAW_SECONDS),
         gpu_seconds=inside * gflops * 1e9 / GPU_FLOPS,
     )
+
+
+def bytes_out(plan: Plan, networks: int) -> int:
+    """What the run writes, commits and one snapshot together."""
+    row = _plan_row_bytes(plan) + networks * (NETWORK_BYTES + MAP_BYTES)
+    return round(COPIES * plan.summary.sources * row)
 
 
 def _tile_cost(plan: Plan, survey: Survey, root: str | None) -> _TileCost:
