@@ -178,6 +178,7 @@ def _publish(work: Work, unit: WorkUnit, table: pa.Table, parts: Sequence[Predic
         bytes_read=sum(part.bytes_read for part in parts),
         load_seconds=sum((part.load_seconds for part in parts), 0.0),
         predict_seconds=sum((part.predict_seconds for part in parts), 0.0),
+        committed_at=time.time(),
     )
     return commit_unit(work.storage, unit, table, facts, work.networks)
 

@@ -47,6 +47,7 @@ class UnitFacts:
     bytes_read: int  # from the archive
     load_seconds: float  # of all load tasks together
     predict_seconds: float
+    committed_at: float | None = None  # Unix time, s
 
 
 class Checkpoint(BaseModel):
@@ -78,6 +79,7 @@ class Manifest(BaseModel):
     bytes_read: int
     load_seconds: float
     predict_seconds: float
+    committed_at: float | None = None  # Unix time, s; None in those of the first version
 
     @property
     def parquet(self) -> str:
