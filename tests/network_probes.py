@@ -10,7 +10,7 @@ from pipeline.models.network import NetworkResult
 
 def values(result: NetworkResult) -> list[Tensor]:
     """Everything that a network says."""
-    return [result.logits, result.attention, *result.scalars.values()]
+    return [result.logits, result.attention, result.features, *result.scalars.values()]
 
 
 def together_and_apart(module: nn.Module, images: Tensor) -> float:

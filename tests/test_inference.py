@@ -32,6 +32,7 @@ class ProbeConfig:
     classes: int = 3
     size: int = 8
     scalars: tuple[str, ...] = ()
+    features: int = 3
 
     def build(self) -> nn.Module:
         return Probe()
@@ -42,7 +43,7 @@ class Probe(nn.Module):
 
     def forward(self, images: Tensor) -> NetworkResult:
         means = images.mean((2, 3))
-        return NetworkResult(torch.where(means > 0.5, torch.inf, means), images.mean(1), {})
+        return NetworkResult(torch.where(means > 0.5, torch.inf, means), images.mean(1), {}, images.mean((2, 3)))
 
 
 PROBE = Checkpoint(

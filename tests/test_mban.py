@@ -144,6 +144,7 @@ def test_uncertain_rows_answer_as_the_full_network_does(config: MBANConfig) -> N
     torch.testing.assert_close(result.logits[used], full.logits[used], rtol=0, atol=1e-5)
     assert torch.equal(result.logits[~used], said.primary[~used])
     torch.testing.assert_close(result.attention, full.attention)
+    torch.testing.assert_close(result.features, full.features)  # of rows that were not asked, too
     for name in ("box_cx", "box_cy", "box_sx", "box_sy", "js_primary_aux", "aux_max"):
         torch.testing.assert_close(result.scalars[name][used], full.scalars[name][used])
         assert result.scalars[name][~used].isnan().all()
@@ -222,7 +223,7 @@ def test_the_loss_is_the_papers_sum() -> None:
     generator = torch.Generator().manual_seed(1)
     primary, auxiliary, fusion = torch.randn(3, 4, 3, generator=generator)
     rest = torch.zeros(4)
-    said = Branches(primary, auxiliary, fusion, rest, rest, rest)
+    said = Branches(primary, auxiliary, fusion, rest, rest, rest, rest)
     labels = torch.tensor([0, 1, 2, 1])
     terms = [-logits.log_softmax(1)[range(4), labels].mean() for logits in (primary, auxiliary, fusion)]
     expected = 2 * terms[0] + 3 * terms[1] + 5 * terms[2] + 7 * cramer_distance(fusion, labels)

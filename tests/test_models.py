@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from pipeline.models import NETWORKS
+from pipeline.models.agcnn import AGCNN
 from pipeline.models.dmagnet import (
     AttentionalFusion,
     AttentionPool,
@@ -23,7 +24,9 @@ from pipeline.models.dmagnet import (
     polyphase,
 )
 from pipeline.models.header import read_fields
+from pipeline.models.mban import MBAN
 from pipeline.models.network import NetworkConfig, NetworkResult, gflops
+from tests.network_probes import values
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,27 @@ def test_every_image_has_a_finite_attention_map_of_its_own(case: Case) -> None:
     for value in result.scalars.values():
         assert value.shape == (2,)
         assert value.isfinite().all()
+
+
+@each_network
+def test_the_features_are_what_the_answer_was_read_from(case: Case) -> None:
+    config, module = NETWORKS[case.network], built(case.network)
+    images = galaxies(config, 2)
+    with torch.inference_mode():
+        features = module(images).features
+        said, read = answer_and_reading(module, images, features)
+    assert features.shape == (2, config.features)
+    assert (features[0] - features[1]).abs().max() > 1e-3
+    torch.testing.assert_close(read, said)
+
+
+def answer_and_reading(module: Any, images: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of the images, and of their features alone; MBAN's are its primary branch's."""
+    if isinstance(module, AGCNN):
+        return module(images).logits, module.heads(list(features.split((32, 16, 6), 1)))
+    if isinstance(module, MBAN):
+        return module.branches(images).primary, module.primary_head(features)
+    return module(images).logits, module.classifier(features)
 
 
 @each_network
@@ -216,7 +240,3 @@ def test_two_heads_on_opposite_corners_spread_a_quarter_diagonal() -> None:
     _, attention, spread = pool(torch.zeros(1, 2, 2, 2))
     torch.testing.assert_close(attention, torch.tensor([[[0.5, 0], [0, 0.5]]]))
     torch.testing.assert_close(spread, torch.tensor([0.25 * math.sqrt(2)]))
-
-
-def values(result: NetworkResult) -> list[Tensor]:
-    return [result.logits, result.attention, *result.scalars.values()]

@@ -83,6 +83,15 @@ class AGCNNConfig:
         mix = LearnedMix.names if self.normalisation == "mix" else ()
         return tuple(f"gate{gate}_{name}" for gate in range(1, self.gates + 1) for name in (*SUMMARIES, *zones, *mix))
 
+    @property
+    def features(self) -> int:
+        return (1 + len(ZONES) if self.structure_aware else 1) * sum(self.gated)
+
+    @property
+    def gated(self) -> tuple[int, ...]:
+        """Channels that each gate looks at, of the deepest stage but one first."""
+        return self.widths[-2::-1][: self.gates]
+
     def build(self) -> AGCNN:
         """The network with untrained weights, drawn from torch's global generator."""
         return AGCNN(self)
@@ -104,11 +113,10 @@ class AGCNN(nn.Module):
             for before, after, count in zip(channels, config.widths, CONVOLUTIONS, strict=False)
         )
         self.shrink = nn.MaxPool2d(2)
-        gated = config.widths[-2::-1][: config.gates]  # the deepest stage but one first
-        self.gates = nn.ModuleList(Gate(config, width) for width in gated)
+        self.gates = nn.ModuleList(Gate(config, width) for width in config.gated)
         self.dropout = nn.Dropout(config.dropout)
         zones = 1 + len(ZONES) if config.structure_aware else 1
-        self.heads = Heads(config, tuple(zones * width for width in gated))
+        self.heads = Heads(config, tuple(zones * width for width in config.gated))
         self._draw()
 
     def forward(self, images: Tensor) -> NetworkResult:
@@ -124,10 +132,11 @@ class AGCNN(nn.Module):
             scalars: dict[str, Tensor] = {}
             for number, (gate, seen) in enumerate(zip(self.gates, features[-2::-1], strict=False), start=1):
                 vector, attention, said = gate(seen, features[-1])
-                pooled.append(self.dropout(vector))
+                pooled.append(vector)  # (N, 32), (N, 16), (N, 6)
                 maps.append(_resized(_lifted(attention), images.shape[-2:]))
                 scalars |= {f"gate{number}_{name}": value for name, value in said.items()}
-            return NetworkResult(self.heads(pooled), torch.stack(maps).mean(0), scalars)
+            logits = self.heads([self.dropout(vector) for vector in pooled])
+            return NetworkResult(logits, torch.stack(maps).mean(0), scalars, torch.cat(pooled, 1))
 
     def _draw(self) -> None:
         """The released code's initial weights; its linear layers keep torch's own."""

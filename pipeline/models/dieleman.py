@@ -66,6 +66,10 @@ class DielemanConfig:
     def scalars(self) -> tuple[str, ...]:
         return ()
 
+    @property
+    def features(self) -> int:
+        return self.units
+
     def build(self) -> Dieleman:
         """The network with untrained weights, drawn from torch's global generator."""
         return Dieleman(self)
@@ -93,12 +97,12 @@ class Dieleman(nn.Module):
 
     def forward(self, images: Tensor) -> NetworkResult:
         seen = parts(images)  # (N, 16, C, 45, 45)
-        features = self.convolutions(seen.flatten(0, 1))  # (16 N, 128, 4, 4)
-        x = self.pool(features).reshape(len(images), -1)  # (N, 16 * 128 * 2 * 2)
+        deep = self.convolutions(seen.flatten(0, 1))  # (16 N, 128, 4, 4)
+        x = self.pool(deep).reshape(len(images), -1)  # (N, 16 * 128 * 2 * 2)
         for layer in self.hidden:
             x = layer(self.dropout(x)).reshape(len(images), -1, PIECES).amax(2)  # (N, 2048)
-        energy = energy_map(features).reshape(len(images), PARTS, *features.shape[2:])  # (N, 16, 4, 4)
-        return NetworkResult(self.classifier(self.dropout(x)), on_the_frame(energy), {})
+        energy = energy_map(deep).reshape(len(images), PARTS, *deep.shape[2:])  # (N, 16, 4, 4)
+        return NetworkResult(self.classifier(self.dropout(x)), on_the_frame(energy), {}, x)
 
     def _draw(self) -> None:
         for module in self.modules():

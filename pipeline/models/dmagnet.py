@@ -63,6 +63,10 @@ class DMAGNetConfig:
     def scalars(self) -> tuple[str, ...]:
         return ("head_spread", *(f"dlk_large_frac_s{stage}" for stage, _ in enumerate(self.dims, start=1)))
 
+    @property
+    def features(self) -> int:
+        return self.dims[-1]
+
     def build(self) -> DMAGNet:
         """The network with untrained weights, drawn from torch's global generator."""
         return DMAGNet(self)
@@ -94,7 +98,7 @@ class DMAGNet(nn.Module):
             large_fractions.append(large_fraction)
         features, attention, spread = self.pool(self.norm(x))  # (N, 512), (N, S/32, S/32), (N,)
         scalars = dict(zip(self.scalars, [spread, *large_fractions], strict=True))
-        return NetworkResult(self.classifier(features), attention, scalars)
+        return NetworkResult(self.classifier(features), attention, scalars, features)
 
 
 class Stage(nn.Module):

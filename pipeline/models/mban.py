@@ -73,6 +73,10 @@ class MBANConfig:
         box = ("box_cx", "box_cy", "box_sx", "box_sy")
         return (*box, "js_primary_aux", "primary_max", "aux_max", "aux_used")
 
+    @property
+    def features(self) -> int:
+        return self.widths[-1]
+
     def build(self) -> MBAN:
         """The network with untrained weights, drawn from torch's global generator."""
         return MBAN(self)
@@ -86,6 +90,7 @@ class Branches:
     auxiliary: Tensor  # (N, K)
     fusion: Tensor  # (N, K); the primary's where the auxiliary branch was not asked
     attention: Tensor  # (N, h, w) the primary's class activation map in [0, 1]
+    v1: Tensor  # (N, 512) the primary's pooled features
     box: Tensor  # (N, 3) centre x, y and side, in image sides
     asked: Tensor  # (N,) bool
 
@@ -96,7 +101,7 @@ class MBAN(nn.Module):
     `box_cx`, `box_cy`, `box_sx`, `box_sy`: centre and sides of the crop, in image sides. `js_primary_aux`: how far
     the branches disagree, 0 to 1 (Jensen-Shannon divergence in bits). `primary_max`, `aux_max`: their highest
     probabilities, not scaled by the checkpoint's temperature. `aux_used`: 1 where the auxiliary branch was asked;
-    where it was not, the box, `js_primary_aux` and `aux_max` are NaN.
+    where it was not, the box, `js_primary_aux` and `aux_max` are NaN. The features are V1, which every row has.
 
     With `certain`, the host waits for the device once a pass, to learn how many rows are left.
     """
@@ -119,7 +124,7 @@ class MBAN(nn.Module):
         primary, auxiliary = said.primary.float().softmax(1), said.auxiliary.float().softmax(1)
         disagreement = jensen_shannon(primary, auxiliary)
         values = [x, y, side, side, disagreement, primary.amax(1), auxiliary.amax(1), said.asked.float()]
-        return NetworkResult(said.fusion, said.attention, dict(zip(self.config.scalars, values, strict=True)))
+        return NetworkResult(said.fusion, said.attention, dict(zip(self.config.scalars, values, strict=True)), said.v1)
 
     def branches(self, images: Tensor) -> Branches:
         """Images (N, C, S, S) to what each branch says, which is what training needs."""
@@ -139,7 +144,7 @@ class MBAN(nn.Module):
         box[rows] = rows_box
         asked = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         asked[rows] = True
-        return Branches(primary, auxiliary, fusion, attention, box, asked)
+        return Branches(primary, auxiliary, fusion, attention, v1, box, asked)
 
     def _uncertain(self, primary: Tensor) -> Tensor | slice:
         """The rows that the auxiliary branch is asked about: all in training, and where only costs are counted."""

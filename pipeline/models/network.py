@@ -22,6 +22,7 @@ class NetworkResult:
     logits: Tensor  # (N, K)
     attention: Tensor  # (N, h, w) the network's spatial attention map, any non-negative scale
     scalars: Mapping[str, Tensor]  # column suffix -> (N,) what else the attention says
+    features: Tensor  # (N, D) pooled over the image, what the classifier reads: for scores of novelty
 
 
 class Network(Protocol):
@@ -41,6 +42,8 @@ class NetworkConfig(Protocol):
     def size(self) -> int: ...  # pixels a side of the input image
     @property
     def scalars(self) -> tuple[str, ...]: ...  # names of NetworkResult.scalars, in the catalogue's order
+    @property
+    def features(self) -> int: ...  # D of NetworkResult.features
 
     def build(self) -> nn.Module:
         """The network with untrained weights, drawn from torch's global generator."""

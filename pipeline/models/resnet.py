@@ -47,6 +47,10 @@ class ResNetConfig:
     def scalars(self) -> tuple[str, ...]:
         return ()
 
+    @property
+    def features(self) -> int:
+        return self.widths[-1] * EXPANSION[self.block]
+
     def build(self) -> ResNet:
         """The network with untrained weights, drawn from torch's global generator."""
         return ResNet(self)
@@ -64,9 +68,10 @@ class ResNet(nn.Module):
         self.classifier = nn.Linear(self.backbone.channels, config.classes)
 
     def forward(self, images: Tensor) -> NetworkResult:
-        features = self.backbone(images)[-1]  # (N, 512, S/32, S/32)
-        logits = self.classifier(features.mean((2, 3)))
-        return NetworkResult(logits, class_map(features, self.classifier.weight, logits), {})
+        deep = self.backbone(images)[-1]  # (N, 512, S/32, S/32)
+        pooled = deep.mean((2, 3))  # (N, 512)
+        logits = self.classifier(pooled)
+        return NetworkResult(logits, class_map(deep, self.classifier.weight, logits), {}, pooled)
 
 
 class Backbone(nn.Module):

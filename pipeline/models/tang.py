@@ -49,6 +49,10 @@ class TangConfig:
     def scalars(self) -> tuple[str, ...]:
         return ()
 
+    @property
+    def features(self) -> int:
+        return HIDDEN
+
     def build(self) -> Tang:
         """The network with untrained weights, drawn from torch's global generator."""
         return Tang(self)
@@ -59,23 +63,26 @@ class Tang(nn.Module):
 
     def __init__(self, config: TangConfig) -> None:
         super().__init__()
-        self.features = nn.Sequential(
+        self.convolutions = nn.Sequential(
             *_unit(config.bands, 6, 11), nn.MaxPool2d(POOLS[0]),
             *_unit(6, 16, 5), nn.MaxPool2d(POOLS[1]),
             *_unit(16, 24, 3), *_unit(24, 24, 3), *_unit(24, LAST, 3)[:-1],
         )  # fmt: skip
         self.last_norm = nn.BatchNorm2d(LAST)
-        self.classifier = nn.Sequential(
+        self.hidden = nn.Sequential(
             nn.MaxPool2d(POOLS[2]), nn.Flatten(),
-            *_dense(LAST * config.pooled**2), *_dense(HIDDEN), *_dense(HIDDEN), nn.Linear(HIDDEN, config.classes),
+            *_dense(LAST * config.pooled**2), nn.Dropout(), *_dense(HIDDEN), nn.Dropout(), *_dense(HIDDEN),
         )  # fmt: skip
+        self.dropout = nn.Dropout()
+        self.classifier = nn.Linear(HIDDEN, config.classes)
         for part in self.modules():
             if isinstance(part, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(part.weight)  # torch's own draw leaves untrained answers alike to four digits
 
     def forward(self, images: Tensor) -> NetworkResult:
-        features = self.features(images)  # (N, 16, S/6, S/6), not negative
-        return NetworkResult(self.classifier(self.last_norm(features)), energy_map(features), {})
+        deep = self.convolutions(images)  # (N, 16, S/6, S/6), not negative
+        pooled = self.hidden(self.last_norm(deep))  # (N, 256)
+        return NetworkResult(self.classifier(self.dropout(pooled)), energy_map(deep), {}, pooled)
 
 
 def _unit(before: int, after: int, kernel: int) -> list[nn.Module]:
@@ -84,4 +91,4 @@ def _unit(before: int, after: int, kernel: int) -> list[nn.Module]:
 
 
 def _dense(before: int) -> list[nn.Module]:
-    return [nn.Linear(before, HIDDEN), nn.ReLU(), nn.Dropout()]
+    return [nn.Linear(before, HIDDEN), nn.ReLU()]
