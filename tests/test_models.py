@@ -136,7 +136,7 @@ def test_the_features_are_what_the_answer_was_read_from(case: Case) -> None:
 def answer_and_reading(module: Any, images: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of the images, and of their features alone; MBAN's are its primary branch's."""
     if isinstance(module, AGCNN):
-        return module(images).logits, module.heads(list(features.split((32, 16, 6), 1)))
+        return module(images).logits, module.heads([features[:, :32], features[:, 32:48], features[:, 48:]])
     if isinstance(module, MBAN):
         return module.branches(images).primary, module.primary_head(features)
     return module(images).logits, module.classifier(features)
