@@ -8,7 +8,7 @@ import json
 import math
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +18,11 @@ from safetensors.torch import save
 
 from pipeline.data import FieldOfView, ImageContract
 from pipeline.errors import CheckpointError
+from pipeline.models.calibration import Prior
 from pipeline.models.checkpoint import (
     CLASSES,
     Checkpoint,
+    Contract,
     contract_differences,
     read_checkpoint,
     untrained_checkpoint,
@@ -28,21 +30,26 @@ from pipeline.models.checkpoint import (
 )
 from pipeline.models.dmagnet import DMAGNetConfig
 from pipeline.models.header import read_fields
+from pipeline.models.novelty import Novelty, Scale
 
 TINY = DMAGNetConfig(size=32, dims=(8, 16), depths=(1, 1), head_channels=8)
 SEED_0 = untrained_checkpoint("dmagnet_f", 0, TINY)
+PRIOR = Prior(training=(0.25, 0.25, 0.2, 0.1, 0.1, 0.1), target=(0.4, 0.2, 0.1, 0.1, 0.1, 0.1))
+SCALES = [Scale(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 2.0]), torch.tensor(1.0)) for _ in range(3)]
+NOVELTY = Novelty(torch.zeros(6, 16), torch.eye(16), torch.zeros(16), *SCALES)
 
 
 def file(checkpoint: Checkpoint = SEED_0) -> bytes:
     return write_checkpoint(checkpoint, checkpoint.weights)
 
 
-def with_header(change: Mapping[str, Any], without: str = "") -> bytes:
-    """The file of SEED_0 with keys of its contract replaced, or one left out."""
+def with_header(change: Mapping[str, Any], without: tuple[str, ...] = ()) -> bytes:
+    """The file of SEED_0 with keys of its contract replaced, or left out."""
     data = file()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     promised = json.loads(header["__metadata__"]["contract"]) | change
-    promised.pop(without, None)
+    for key in without:
+        promised.pop(key)
     return save(dict(SEED_0.weights), {"contract": json.dumps(promised)})
 
 
@@ -54,14 +61,52 @@ def test_what_is_written_comes_back() -> None:
         temperature=1.5,
         untrained=False,
         image=ImageContract(size=64, fov=FieldOfView(fixed=None, radius_multiple=3.0)),
+        calibrated_on="other galaxies of a test",
+        prior=PRIOR,
+        experimental=("merger",),
     )
     data = file(wrote)
     found = read_checkpoint(data, "a.safetensors")
-    for name in ("network", "config", "classes", "image", "training", "metrics", "temperature", "untrained"):
-        assert getattr(found, name) == getattr(wrote, name), name
+    for field in fields(Contract):
+        assert getattr(found, field.name) == getattr(wrote, field.name), field.name
     assert found.sha256 == hashlib.sha256(data).hexdigest()
     assert found.weights.keys() == wrote.weights.keys()
     assert all(torch.equal(found.weights[key], wrote.weights[key]) for key in wrote.weights)
+
+
+def test_a_checkpoint_of_before_these_keys_is_still_read() -> None:
+    found = read_checkpoint(with_header({}, without=("calibrated_on", "prior", "experimental")), "x")
+    assert (found.calibrated_on, found.prior, found.experimental, found.novelty) == ("", None, (), None)
+
+
+def test_the_model_of_novelty_travels_beside_the_weights() -> None:
+    features, logits = torch.rand(5, 16), torch.rand(5, 6)
+    found = read_checkpoint(write_checkpoint(SEED_0, SEED_0.weights, NOVELTY), "x")
+    assert found.weights.keys() == SEED_0.weights.keys()
+    assert found.novelty is not None
+    assert torch.equal(found.novelty.score(features, logits), NOVELTY.score(features, logits))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"novelty.means": None}, r"x: missing or unknown tensors: novelty\.means"),
+        ({"novelty.more": torch.zeros(1)}, r"missing or unknown tensors: novelty\.more"),
+        ({"novelty.means": torch.zeros(6, 15)}, r"novelty\.means: expected \(C, 16\), got \(6, 15\)"),
+        ({"novelty.centre": torch.zeros(16, 1)}, r"novelty\.centre: expected \(D,\)"),
+        ({"novelty.whitening": torch.zeros(3, 16)}, r"novelty\.whitening: expected \(16, 16\)"),
+        ({"novelty.centre": torch.zeros(16).double()}, r"novelty\.centre: expected finite float32"),
+        ({"novelty.both.tail": torch.tensor(math.nan)}, r"novelty\.both\.tail: expected finite float32"),
+        ({"novelty.both.tail": torch.tensor(-1.0)}, r"novelty\.both: expected scores and surprises that ascend"),
+        ({"novelty.energy.scores": torch.tensor([1.0, 0.0])}, r"novelty\.energy: expected scores .* that ascend"),
+        ({"novelty.energy.scores": torch.tensor([1.0])}, r"novelty\.energy: expected scores \(Q,\)"),
+    ],
+)
+def test_a_model_of_novelty_that_does_not_fit_is_refused(change: dict[str, Any], message: str) -> None:
+    tensors = {**SEED_0.weights, **NOVELTY.tensors(), **change}
+    kept = {key: value for key, value in tensors.items() if value is not None}
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(write_checkpoint(SEED_0, kept), "x")
 
 
 def test_a_checkpoint_builds_its_network_with_its_weights() -> None:
@@ -148,6 +193,11 @@ def test_a_foreign_safetensors_file_has_no_contract() -> None:
         ({"config": {"bands": 3}}, "config lacks classes, size"),
         ({"config": 3}, "config: expected an object, got 3"),
         ({"image": {}}, "image lacks bands"),
+        ({"prior": {"training": [0.5, 0.5], "target": [0.5, 0.5]}}, "6 logits for a prior of 2 shares"),
+        ({"prior": {"training": [0.5, 0.5], "target": [0.5, 0.4]}}, "prior: expected target shares above 0 of sum 1"),
+        ({"prior": {"training": [1.0, 0.0], "target": [0.5, 0.5]}}, "prior: expected training shares above 0 of sum 1"),
+        ({"prior": {"training": [1.0], "target": [0.5, 0.5]}}, "prior: expected as many shares, got 1 and 2"),
+        ({"experimental": ["comet"]}, "experimental classes comet are none of"),
     ],
 )
 def test_a_contract_that_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:
@@ -164,7 +214,7 @@ def test_a_choice_is_one_of_its_values() -> None:
 
 def test_a_contract_that_lacks_a_key_is_refused() -> None:
     with pytest.raises(CheckpointError, match="contract lacks training"):
-        read_checkpoint(with_header({}, without="training"), "x")
+        read_checkpoint(with_header({}, without=("training",)), "x")
 
 
 def test_an_image_of_other_channels_than_the_network_is_refused() -> None:

@@ -20,8 +20,11 @@ from torch import Tensor, nn
 from pipeline.data import ImageContract
 from pipeline.errors import CheckpointError
 from pipeline.models import NETWORKS
+from pipeline.models.calibration import Prior
 from pipeline.models.header import read_fields
 from pipeline.models.network import NetworkConfig
+from pipeline.models.novelty import PREFIX as NOVELTY
+from pipeline.models.novelty import Novelty, novelty_of
 
 VERSION = 1
 CLASSES = ("round", "in_between", "cigar", "edge_on", "spiral", "merger")
@@ -32,11 +35,12 @@ PICKLES = (
     b"\x80\x04",
     b"\x80\x05",
 )  # torch.save's zip; pickle 2 to 5
+ADDED: Mapping[str, Any] = {"calibrated_on": "", "prior": None, "experimental": []}  # keys younger than VERSION 1
 VIEW = ("size", "fov", "min_bands", "min_coverage", "full_coverage")  # of ImageContract: harmless where they differ
 NAMED = 3  # tensors that a message names
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Contract:
     """What a checkpoint promises: which network, for which images, from which training."""
 
@@ -47,15 +51,19 @@ class Contract:
     training: str  # the data that the weights were fitted to
     metrics: Mapping[str, float]  # on held-out data
     temperature: float  # logits are divided by it before the softmax
+    calibrated_on: str = ""  # the data that the temperature was fitted to; empty where it was not fitted
+    prior: Prior | None = None  # None: the probabilities take the classes to be as the training saw them
+    experimental: tuple[str, ...] = ()  # classes that too few galaxies stand behind
     untrained: bool  # the weights are random: whatever they say means nothing
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Checkpoint(Contract):
     """A contract and the weights that keep it."""
 
     sha256: str  # of the whole file
     weights: Mapping[str, Tensor]
+    novelty: Novelty | None = None  # None: the checkpoint cannot tell novel images
 
     def build(self) -> nn.Module:
         """The network with its weights, on the CPU in eval mode. The weights are shared, not copied."""
@@ -69,26 +77,31 @@ def read_checkpoint(data: bytes, name: str) -> Checkpoint:
     """The checkpoint in `data`; `name` is what messages call it.
 
     Raises CheckpointError where the bytes are no safetensors or are cut off, where the contract is missing,
-    malformed or of an unknown network, and where the tensors are not those of its network or not finite.
+    malformed or of an unknown network, and where the tensors are not those of its network or not finite. What
+    older files lack (ADDED) has its default.
     """
     contract = _read_contract(_metadata(data, name), name)
     try:
-        weights = load(data)
+        tensors = load(data)
     except SafetensorError as error:
         raise CheckpointError(f"{name}: the file is damaged or cut off: {error}") from error
+    weights = {key: value for key, value in tensors.items() if not key.startswith(NOVELTY)}
     _check_weights(contract.config, weights, name)
+    novelty = _read_novelty({key: value for key, value in tensors.items() if key.startswith(NOVELTY)}, contract, name)
     kept = {field.name: getattr(contract, field.name) for field in fields(contract)}
-    return Checkpoint(**kept, sha256=hashlib.sha256(data).hexdigest(), weights=weights)
+    return Checkpoint(**kept, sha256=hashlib.sha256(data).hexdigest(), weights=weights, novelty=novelty)
 
 
-def write_checkpoint(contract: Contract, weights: Mapping[str, Tensor]) -> bytes:
-    """The file that `read_checkpoint` reads; the same contract and weights give the same bytes."""
+def write_checkpoint(contract: Contract, weights: Mapping[str, Tensor], novelty: Novelty | None = None) -> bytes:
+    """The file that `read_checkpoint` reads; the same contract, weights and model of novelty give the same bytes."""
     promised = {field.name: getattr(contract, field.name) for field in fields(Contract)}
     promised["config"] = asdict(contract.config)  # type: ignore[call-overload]
     promised["image"] = asdict(contract.image)
     promised["metrics"] = dict(contract.metrics)
+    promised["prior"] = None if contract.prior is None else asdict(contract.prior)
     text = json.dumps({"version": VERSION, **promised}, sort_keys=True, allow_nan=False)
-    tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+    every = {**weights, **({} if novelty is None else novelty.tensors())}
+    tensors = {key: value.detach().cpu().contiguous() for key, value in every.items()}
     return save(tensors, {"contract": text})
 
 
@@ -159,7 +172,7 @@ def _read_contract(metadata: dict[str, Any], name: str) -> Contract:
     if (version := promised.pop("version", None)) != VERSION:
         raise CheckpointError(f"{name}: expected a contract of version {VERSION}, got {version}")
     types = get_type_hints(Contract) | {"config": type(_known(promised.get("network"), name))}
-    contract = Contract(**read_fields(types, promised, f"{name}: contract"))
+    contract = Contract(**read_fields(types, {**ADDED, **promised}, f"{name}: contract"))
     _check_numbers(contract, name)
     return contract
 
@@ -172,6 +185,10 @@ def _check_numbers(contract: Contract, name: str) -> None:
         raise CheckpointError(f"{name}: {config.bands} channels for the planes {image.planes}")
     if contract.temperature <= 0:
         raise CheckpointError(f"{name}: expected a temperature above 0, got {contract.temperature}")
+    if contract.prior is not None and len(contract.prior.target) != config.classes:
+        raise CheckpointError(f"{name}: {config.classes} logits for a prior of {len(contract.prior.target)} shares")
+    if unknown := sorted(set(contract.experimental) - set(contract.classes)):
+        raise CheckpointError(f"{name}: the experimental classes {', '.join(unknown)} are none of {contract.classes}")
 
 
 def _known(network: object, name: str) -> NetworkConfig:
@@ -194,6 +211,15 @@ def _check_weights(config: NetworkConfig, weights: Mapping[str, Tensor], name: s
     texts = [f"{what}: {_few(keys)}" for what, keys in complaints.items() if keys]
     if texts:
         raise CheckpointError(f"{name}: {'; '.join(texts)}")
+
+
+def _read_novelty(tensors: Mapping[str, Tensor], contract: Contract, name: str) -> Novelty | None:
+    if not tensors:
+        return None
+    try:
+        return novelty_of(tensors)
+    except ValueError as error:
+        raise CheckpointError(f"{name}: {error}") from error
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, str]:
