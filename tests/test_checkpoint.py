@@ -30,13 +30,10 @@ from pipeline.models.checkpoint import (
 )
 from pipeline.models.dmagnet import DMAGNetConfig
 from pipeline.models.header import read_fields
-from pipeline.models.novelty import Novelty, Scale
 
 TINY = DMAGNetConfig(size=32, dims=(8, 16), depths=(1, 1), head_channels=8)
 SEED_0 = untrained_checkpoint("dmagnet_f", 0, TINY)
 PRIOR = Prior(training=(0.25, 0.25, 0.2, 0.1, 0.1, 0.1), target=(0.4, 0.2, 0.1, 0.1, 0.1, 0.1))
-SCALES = [Scale(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 2.0]), torch.tensor(1.0)) for _ in range(3)]
-NOVELTY = Novelty(torch.zeros(6, 16), torch.eye(16), torch.zeros(16), *SCALES)
 
 
 def file(checkpoint: Checkpoint = SEED_0) -> bytes:
@@ -77,36 +74,6 @@ def test_what_is_written_comes_back() -> None:
 def test_a_checkpoint_of_before_these_keys_is_still_read() -> None:
     found = read_checkpoint(with_header({}, without=("calibrated_on", "prior", "experimental")), "x")
     assert (found.calibrated_on, found.prior, found.experimental, found.novelty) == ("", None, (), None)
-
-
-def test_the_model_of_novelty_travels_beside_the_weights() -> None:
-    features, logits = torch.rand(5, 16), torch.rand(5, 6)
-    found = read_checkpoint(write_checkpoint(SEED_0, SEED_0.weights, NOVELTY), "x")
-    assert found.weights.keys() == SEED_0.weights.keys()
-    assert found.novelty is not None
-    assert torch.equal(found.novelty.score(features, logits), NOVELTY.score(features, logits))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"novelty.means": None}, r"x: missing or unknown tensors: novelty\.means"),
-        ({"novelty.more": torch.zeros(1)}, r"missing or unknown tensors: novelty\.more"),
-        ({"novelty.means": torch.zeros(6, 15)}, r"novelty\.means: expected \(C, 16\), got \(6, 15\)"),
-        ({"novelty.centre": torch.zeros(16, 1)}, r"novelty\.centre: expected \(D,\)"),
-        ({"novelty.whitening": torch.zeros(3, 16)}, r"novelty\.whitening: expected \(16, 16\)"),
-        ({"novelty.centre": torch.zeros(16).double()}, r"novelty\.centre: expected finite float32"),
-        ({"novelty.both.tail": torch.tensor(math.nan)}, r"novelty\.both\.tail: expected finite float32"),
-        ({"novelty.both.tail": torch.tensor(-1.0)}, r"novelty\.both: expected scores and surprises that ascend"),
-        ({"novelty.energy.scores": torch.tensor([1.0, 0.0])}, r"novelty\.energy: expected scores .* that ascend"),
-        ({"novelty.energy.scores": torch.tensor([1.0])}, r"novelty\.energy: expected scores \(Q,\)"),
-    ],
-)
-def test_a_model_of_novelty_that_does_not_fit_is_refused(change: dict[str, Any], message: str) -> None:
-    tensors = {**SEED_0.weights, **NOVELTY.tensors(), **change}
-    kept = {key: value for key, value in tensors.items() if value is not None}
-    with pytest.raises(CheckpointError, match=message):
-        read_checkpoint(write_checkpoint(SEED_0, kept), "x")
 
 
 def test_a_checkpoint_builds_its_network_with_its_weights() -> None:

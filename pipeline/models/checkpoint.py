@@ -217,9 +217,12 @@ def _read_novelty(tensors: Mapping[str, Tensor], contract: Contract, name: str) 
     if not tensors:
         return None
     try:
-        return novelty_of(tensors)
+        found = novelty_of(tensors)
     except ValueError as error:
         raise CheckpointError(f"{name}: {error}") from error
+    if (width := len(found.centre)) != contract.config.features:
+        raise CheckpointError(f"{name}: {contract.config.features} features for a model of novelty of {width}")
+    return found
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, str]:
