@@ -61,13 +61,26 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What the survey knows of a product before it is asked for, to be held against what comes; None: not known."""
+
+    bands: str | None = None  # of a cutout, as its card BANDS must say
+    shape: tuple[int, int] | None = None  # (H, W)
+    pixel_scale: float | None = None  # arcsec
+    centre: tuple[float, float] | None = None  # deg: a position that must be inside
+    covered: bool | None = None  # whether the survey's own footprint has an image here
+    sums: str | None = None  # path of the published list of SHA-256 sums that names the product
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """One file of a survey tile, by its path below the root of the release."""
 
     tile: str
-    kind: Literal["image", "maskbits"]
+    kind: Literal["image", "maskbits", "cutout"]
     band: str | None
-    path: str
+    path: str  # of a cutout service's answer: the whole URL
+    expected: Expected = Expected()
 
 
 @dataclass(frozen=True, slots=True)

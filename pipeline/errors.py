@@ -4,7 +4,9 @@
   x SourceError        one row: becomes its `status` and `reason`, the unit goes on
     - NoCoverage
     - BadImage
-    - ArchiveError
+    - ArchiveError     after every retry
+      . ArchiveRefused     the archive says no, and would say so again
+      . ArchiveChanged     the file is another one than a moment ago
   x UnitError          one work unit: tried again, then quarantined
   x RunError           the run
     - JobError         the job, its sources or its checkpoints are wrong: exit code 2
@@ -46,6 +48,14 @@ class BadImage(SourceError):
 
 class ArchiveError(SourceError):
     status = Status.ARCHIVE_ERROR
+
+
+class ArchiveRefused(ArchiveError):
+    """The archive says no, and would say so again."""
+
+
+class ArchiveChanged(ArchiveError):
+    """The file at the archive is another one than when its first part was read."""
 
 
 class UnitError(PipelineError):

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline.archives.policy import ArchivesSection
 from pipeline.errors import JobError
 from pipeline.sources.batches import Columns, Region, Selection
 from pipeline.storage import without_credentials
@@ -25,6 +26,7 @@ from pipeline.surveys.files import FilesConfig
 from pipeline.surveys.legacy import LegacyConfig
 
 ENVIRONMENT_PREFIX = "PIPELINE_JOB__"
+UNDECISIVE = ("archives", "engine", "mirror", "name")  # keys that change nothing of what is computed
 
 
 class _Section(BaseModel):
@@ -82,6 +84,7 @@ class Job(_Section):
     sources: SourcesSection = SourcesSection()
     networks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], NetworkSection] = Field(min_length=1)
     units: UnitsSection = UnitsSection()
+    archives: ArchivesSection = ArchivesSection()
     engine: EngineSection = EngineSection()
 
     @model_validator(mode="after")
@@ -91,11 +94,11 @@ class Job(_Section):
         return self
 
     def digest(self, checkpoints: Mapping[str, str]) -> str:
-        """Hash of what decides the results: the job without its engine and mirror, and the checkpoints' sha256.
+        """Hash of what decides the results: the job without its `UNDECISIVE` keys, and the checkpoints' sha256.
 
         Credentials do not count: they change, and `retry` knows only the job as it was stored.
         """
-        decisive = {key: value for key, value in self.public().items() if key not in ("engine", "mirror", "name")}
+        decisive = {key: value for key, value in self.public().items() if key not in UNDECISIVE}
         decisive["networks"] = dict(sorted(checkpoints.items()))
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -111,6 +114,7 @@ class Job(_Section):
                 "mirror": None if self.mirror is None else _absolute(self.mirror),
                 "sources": self.sources.model_copy(update={"table": table}),
                 "networks": networks,
+                "archives": self.archives.anywhere(),
             }
         )
 

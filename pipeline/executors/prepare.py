@@ -19,7 +19,7 @@ from pipeline.catalogue.contract import NetworkColumns, unit_schema
 from pipeline.checkpoints import common_image, job_checkpoints
 from pipeline.errors import ArchiveUnreachable, JobError
 from pipeline.executors.watch import OnLog
-from pipeline.job import Job
+from pipeline.job import UNDECISIVE, Job
 from pipeline.planner.planning import Plan, UnitSize, keep_tiles, open_plan, plan
 from pipeline.sources.batches import source_batches
 from pipeline.sources.sweeps import sweep_batches
@@ -181,7 +181,7 @@ def _claim(storage: Storage, job: Job, digest: str) -> None:
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted({*before, *now}):
-            if path or key not in ("engine", "mirror", "name"):
+            if path or key not in UNDECISIVE:
                 yield from _differences(before.get(key), now.get(key), f"{path}.{key}" if path else key)
     elif before != now:
         yield f"{path} was {before!r}, is {now!r}"
