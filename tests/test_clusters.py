@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.training import clusters as simulated
@@ -17,7 +19,7 @@ from pipeline.training.clusters import CLASSES, IMAGE, WIDTH, Cluster, clusters,
 SIDE = 256
 
 
-def measured(image: np.ndarray[tuple[int, ...], np.dtype[np.float64]], radius: float, cluster: Cluster) -> float:
+def measured(image: NDArray[np.floating[Any]], radius: float, cluster: Cluster) -> float:
     """Counts within a circle, kpc."""
     axis = ((np.arange(SIDE) + 0.5) / SIDE - 0.5) * WIDTH
     away = np.hypot(axis[None, :] - cluster.offset[0], axis[:, None] - cluster.offset[1])
