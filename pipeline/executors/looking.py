@@ -123,7 +123,7 @@ def _look(name: str, checkpoint: Checkpoint) -> Look:
     def look(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         with torch.inference_mode():
             result = module(planes_at(torch.from_numpy(image)[None], checkpoint.config.size))
-        maps = {name: result.attention, **{f"{name}, {part}": found for part, found in result.maps.items()}}
+        maps = {name: result.attention, **{f"{name}, {part}": found for part, found in result.parts.items()}}
         return {title: found[0].float().numpy() for title, found in maps.items()}
 
     return look
