@@ -80,7 +80,7 @@ def looker(catalogue: Catalogue, output: str, job: Job, others: Sequence[str], c
 
 
 def _addressed(address: str) -> tuple[str, str, str]:
-    """ "AG-CNN:softmax=path" -> ("AG-CNN", "softmax", "path"); "path/x.safetensors" -> ("Other checkpoints", "x", path)."""
+    """Group, name and path: "AG-CNN:softmax=path" says all; a path alone is named by its file."""
     title, equals, path = address.partition("=")
     if not equals:
         name = address.rsplit("/", 1)[-1].removesuffix(".safetensors")

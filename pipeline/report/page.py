@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from pipeline import __version__
 from pipeline.report.galleries import said
 from pipeline.report.pictures import colour_tables
 from pipeline.report.traced import NetworkNames, Traced
@@ -28,9 +27,8 @@ def rendered(values: Mapping[str, Any], command: Any, data: Mapping[str, Any]) -
     template = environment.from_string(_static("page.html"))
     return template.render(
         values,
-        version=__version__,
-        style=Markup(_static("style.css")),  # noqa: S704 - our own file
-        scripts=[Markup(_static(name)) for name in SCRIPTS],  # noqa: S704 - our own files
+        style=Markup(_static("style.css")),
+        scripts=[Markup(_static(name)) for name in SCRIPTS],
         data=embedded_json(data),
         said=said,
         thousands=thousands,

@@ -17,6 +17,7 @@ from pipeline.data import ObjectId
 
 COLOUR_MAPS = ("viridis", "magma", "cividis", "gray")  # perceptually uniform
 JPEG_QUALITY = 88
+MAP_SIDE = 64  # pixels a side from which a map is averaged down on a page of many galaxies
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +40,15 @@ class Picture:
     maps: tuple[AttentionMap, ...]
 
 
-def embedded(picture: Picture, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A picture and its row of the catalogue as plain values for the page's script."""
+def embedded(picture: Picture, row: Mapping[str, Any], side: int = MAP_SIDE) -> dict[str, Any]:
+    """A picture and its row of the catalogue as plain values for the page's script; maps of at most `side` pixels."""
     return {
         "id": str(picture.object_id),
         "image": None if picture.image is None else jpeg(picture.image),
         "reason": picture.reason,
         "fov": None if np.isnan(picture.fov_arcsec) else round(picture.fov_arcsec, 2),
-        "row": {name: _plain(value) for name, value in row.items()},
-        "maps": [_map(found) for found in picture.maps],
+        "row": {name: _plain(name, value) for name, value in row.items()},
+        "maps": [_map(found, side) for found in picture.maps],
     }
 
 
@@ -63,19 +64,22 @@ def colour_tables() -> dict[str, str]:
     """Colour map -> base64 of 256 red, green, blue bytes."""
     steps = np.linspace(0, 1, 256)
     return {
-        name: base64.b64encode((matplotlib.colormaps[name](steps)[:, :3] * 255).round().astype(np.uint8).tobytes()).decode()
+        name: base64.b64encode(
+            (matplotlib.colormaps[name](steps)[:, :3] * 255).round().astype(np.uint8).tobytes()
+        ).decode()
         for name in COLOUR_MAPS
     }
 
 
-def _map(found: AttentionMap) -> dict[str, Any]:
+def _map(found: AttentionMap, side: int) -> dict[str, Any]:
     """Stretched from its lowest to its highest value, which are kept beside it; a flat map is all zero."""
-    low, high = float(found.values.min()), float(found.values.max())
+    values = _averaged(found.values, side)
+    low, high = float(values.min()), float(values.max())
     if not np.isfinite(low) or not np.isfinite(high):
         low = high = 0.0
     span = high - low
-    levels = (found.values - low) / span if span > 0 else np.zeros_like(found.values)
-    height, width = found.values.shape
+    levels = (values - low) / span if span > 0 else np.zeros_like(values)
+    height, width = values.shape
     return {
         "group": found.group,
         "name": found.name,
@@ -87,7 +91,17 @@ def _map(found: AttentionMap) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def _averaged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """A map (h, w) as the means of equal blocks, of at most `side` pixels a side; as it is where blocks do not fit."""
+    block = -(-max(values.shape) // side)
+    if block == 1 or any(length % block for length in values.shape):
+        return values
+    height, width = (length // block for length in values.shape)
+    means: NDArray[np.float32] = values.reshape(height, block, width, block).mean((1, 3))
+    return means
+
+
+def _plain(name: str, value: Any) -> Any:
     if isinstance(value, float):
-        return None if not np.isfinite(value) else float(f"{value:.4g}") if abs(value) < 1e4 else value
+        return None if not np.isfinite(value) else round(value, 6) if name in ("ra", "dec") else float(f"{value:.4g}")
     return value if isinstance(value, (str, bool)) or value is None else str(value)

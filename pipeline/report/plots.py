@@ -93,7 +93,9 @@ def agreement_plot(counted: Traced, classes: Sequence[str], one: str, other: str
         axes.imshow(shares, cmap=SCALE, vmin=0, vmax=1)
         for (i, j), count in np.ndenumerate(grid):
             if count:
-                axes.text(j, i, f"{count:.0f}", ha="center", va="center", color="black" if shares[i, j] > 0.6 else "white")
+                axes.text(
+                    j, i, f"{count:.0f}", ha="center", va="center", color="black" if shares[i, j] > 0.6 else "white"
+                )
         axes.set_xticks(range(len(classes)), [said(name) for name in classes], rotation=35, ha="right")
         axes.set_yticks(range(len(classes)), [said(name) for name in classes])
         axes.set_xlabel(f"{other} says")
@@ -107,7 +109,7 @@ def reliability_plot(confidence: NDArray[np.float64], right: NDArray[np.bool_], 
     bins = np.minimum((confidence * 10).astype(int), 9)
     trials = np.bincount(bins, minlength=10).astype(float)
     seen = trials > 0
-    hits = np.bincount(bins, weights=right, minlength=10)[seen]
+    hits = np.bincount(bins, weights=right, minlength=10)[seen].astype(np.float64)
     sure = np.bincount(bins, weights=confidence, minlength=10)[seen] / trials[seen]
     share = wilson(hits, trials[seen])
     with style(label):
@@ -131,7 +133,12 @@ def throughput_plot(ends: NDArray[np.float64], stages: dict[str, NDArray[np.floa
         axes = sheet.axes()
         for index, (name, cost) in enumerate(stages.items()):
             axes.plot(
-                ends / 60, cost, color=SERIES[index], marker=MARKERS[index], ls="none" if len(ends) > 200 else "-", label=name
+                ends / 60,
+                cost,
+                color=SERIES[index],
+                marker=MARKERS[index],
+                ls="none" if len(ends) > 200 else "-",
+                label=name,
             )
         axes.set_xlabel("minutes since the first commit")
         axes.set_ylabel("ms an image")

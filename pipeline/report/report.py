@@ -10,18 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import __version__
 from pipeline.catalogue.commits import Manifest
 from pipeline.data import ObjectId, RowFlag
 from pipeline.report import numbers, plots
 from pipeline.report.galleries import Gallery, galleries, said
 from pipeline.report.page import page_data, rendered, thousands
-from pipeline.report.pictures import Picture, embedded
+from pipeline.report.pictures import MAP_SIDE, Picture, embedded
 from pipeline.report.sky import fitting_order, sky_map
 from pipeline.report.speed import speed
 from pipeline.report.traced import Asked, NetworkNames, Traced
 
 ROWS = 10_000  # of the table of rows; a larger catalogue is sampled
+WHOLE = 1024  # pixels a side: the maps of a single galaxy are shown as the networks gave them
 Pictures = Callable[[Sequence[ObjectId]], Iterable[Picture]]
 
 
@@ -85,7 +85,7 @@ def report_page(ask: Asked, material: Material) -> str:
 
 def galaxy_page(ask: Asked, pictures: Pictures, object_ids: Sequence[ObjectId]) -> str:
     """The comparison of maps alone, open at the first of `object_ids`."""
-    galaxies = list(_embedded(ask, pictures, list(object_ids)))
+    galaxies = list(_embedded(ask, pictures, list(object_ids), WHOLE))
     ids = [galaxy["id"] for galaxy in galaxies]
     values = {"alone": ids, **_heading(ask, len(ids))}
     return rendered(values, ask.command, page_data(galaxies, ask.networks, None, ids[0] if ids else None))
@@ -93,19 +93,24 @@ def galaxy_page(ask: Asked, pictures: Pictures, object_ids: Sequence[ObjectId]) 
 
 def _heading(ask: Asked, total: int) -> dict[str, Any]:
     untrained = ask.catalogue.untrained
-    warnings = [f"{prefix} has random weights (untrained): its classes mean nothing." for prefix in untrained]
+    place = ask.catalogue.table.storage.shown.rstrip("/")
+    have = "has" if len(untrained) == 1 else "have"
+    warnings = (
+        [f"{', '.join(untrained)} {have} random weights (untrained): the classes mean nothing."] if untrained else []
+    )
     return {
         "title": f"{ask.catalogue.name}: {thousands(total)} {'galaxy' if total == 1 else 'galaxies'}",
-        "subtitle": f"{ask.catalogue.table.storage.shown.rstrip('/')}, networks {', '.join(n.prefix for n in ask.networks)}",
+        "subtitle": f"{place}, networks {', '.join(network.prefix for network in ask.networks)}",
+        "version": ask.version,
         "warnings": warnings,
-        "colophon": f"Written by galaxy-pipeline {__version__}. The attention describes the networks, not the galaxies.",
+        "colophon": f"galaxy-pipeline {ask.version}. The attention describes the networks, not the galaxies.",
     }
 
 
 def _tiles(statuses: Traced, flags: Traced, networks: tuple[NetworkNames, ...], total: int) -> list[dict[str, str]]:
     counts = dict(zip(statuses.column("status"), statuses.column("galaxies"), strict=True))
     seen = counts.get("ok", 0) + counts.get("partial", 0)
-    share = f"{seen / total:.1%}" if total else "–"
+    share = f"{seen / total:.1%}" if total else "none"
     return [
         {"name": "galaxies", "value": thousands(total)},
         {"name": f"classified ({share})", "value": thousands(seen)},
@@ -128,20 +133,22 @@ def _rows(ask: Asked, total: int) -> Traced:
 def _rows_note(total: int) -> str:
     if total <= ROWS:
         return f"All {thousands(total)} rows. Those with a button have their maps in this page."
-    return f"A sample of {thousands(ROWS)} of {thousands(total)} rows, the same every time. The numbers above are of all."
+    return (
+        f"A sample of {thousands(ROWS)} of {thousands(total)} rows, the same every time. The numbers above are of all."
+    )
 
 
 def _galaxies(ask: Asked, pictures: Pictures, shown: Sequence[Gallery]) -> Iterator[dict[str, Any]]:
     yield from _embedded(ask, pictures, list(dict.fromkeys(found for gallery in shown for found in gallery.ids)))
 
 
-def _embedded(ask: Asked, pictures: Pictures, ids: list[ObjectId]) -> Iterator[dict[str, Any]]:
+def _embedded(ask: Asked, pictures: Pictures, ids: list[ObjectId], side: int = MAP_SIDE) -> Iterator[dict[str, Any]]:
     rows = ask.catalogue.table.dataset().to_table(
         columns=_shown_columns(ask), filter=pc.field("object_id").isin(pa.array(ids, _id_type(ask)))
     )
     by_id = {row["object_id"]: row for row in rows.to_pylist()}
     for picture in pictures(ids):
-        yield embedded(picture, by_id.get(picture.object_id, {}))
+        yield embedded(picture, by_id.get(picture.object_id, {}), side)
 
 
 def _id_type(ask: Asked) -> pa.DataType:
@@ -175,7 +182,9 @@ def _class_plots(ask: Asked) -> Iterator[Plot]:
 
 def _confidence(ask: Asked, truth: pa.Table | None) -> dict[str, Any]:
     traced = [(network.prefix, numbers.confidences(ask, network)) for network in ask.networks]
-    drawn = [Plot("confidences", plots.confidence_plot(traced), "All classified galaxies.", traced[0][1])] if traced else []
+    drawn = (
+        [Plot("confidences", plots.confidence_plot(traced), "All classified galaxies.", traced[0][1])] if traced else []
+    )
     if truth is None:
         note = "Reliability needs the true classes: `pipeline report --truth TABLE` draws it."
         return {"confidence_plots": drawn, "confidence_note": note}
@@ -185,13 +194,17 @@ def _confidence(ask: Asked, truth: pa.Table | None) -> dict[str, Any]:
 
 
 def _reliability(ask: Asked, network: NetworkNames, truth: pa.Table) -> list[Plot]:
-    traced = ask(f"SELECT object_id, {network.label}, {network.confidence} FROM catalogue WHERE {network.label} IS NOT NULL")
+    traced = ask(
+        f"SELECT object_id, {network.label}, {network.confidence} FROM catalogue WHERE {network.label} IS NOT NULL"
+    )
     joined = traced.rows.join(truth, "object_id", join_type="inner")
     if not joined.num_rows:
         return []
     right = pc.equal(joined[network.label], joined["class"]).to_numpy(zero_copy_only=False)
     sure = joined[network.confidence].to_numpy().astype(np.float64)
-    caption = f"{network.prefix}: {right.mean():.1%} of {thousands(len(right))} galaxies right; bars are 95 % intervals."
+    caption = (
+        f"{network.prefix}: {right.mean():.1%} of {thousands(len(right))} galaxies right; bars are 95 % intervals."
+    )
     return [Plot(f"reliability-{network.prefix}", plots.reliability_plot(sure, right, network.prefix), caption, traced)]
 
 

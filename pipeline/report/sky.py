@@ -39,7 +39,7 @@ def fitting_order(sky_degrees: float, most: int = 12) -> int:
 
 
 def sky_map(order: int, pixels: NDArray[np.int64], values: NDArray[np.float64], unit: str, label: str) -> str:
-    """An SVG map of values (P,) in HEALPix pixels (P,): all-sky in Mollweide's projection, a field around its centre."""
+    """An SVG map of values (P,) in HEALPix pixels (P,): the whole sky in Mollweide's projection, a field by itself."""
     shape = corners(order, pixels)
     centre = _centre(shape)
     shape[..., 0] = (shape[..., 0] - centre[0] + 180) % 360 - 180  # east of the centre
@@ -51,7 +51,9 @@ def sky_map(order: int, pixels: NDArray[np.int64], values: NDArray[np.float64], 
         else:
             sheet, axes, polygons = _field(shape, centre)
         scale = Normalize(float(values.min()), float(max(values.max(), values.min() + 1e-9)))
-        axes.add_collection(PolyCollection(list(polygons), array=values, cmap=SCALE, norm=scale, edgecolors="face", lw=0.2))
+        axes.add_collection(
+            PolyCollection(list(polygons), array=values, cmap=SCALE, norm=scale, edgecolors="face", lw=0.2)
+        )
         bar = sheet.figure.colorbar(axes.collections[0], ax=axes, shrink=0.7, pad=0.02, label=unit)
         bar.outline.set_edgecolor(MUTED)
         return svg(sheet, label)
@@ -65,9 +67,7 @@ def _centre(shape: NDArray[np.float64]) -> tuple[float, float]:
     return float(ra), float(dec)
 
 
-def _field(
-    shape: NDArray[np.float64], centre: tuple[float, float]
-) -> tuple[Sheet, Axes, NDArray[np.float64]]:
+def _field(shape: NDArray[np.float64], centre: tuple[float, float]) -> tuple[Sheet, Axes, NDArray[np.float64]]:
     """Right ascension to the left, in its own degrees; true lengths along the central declination."""
     sheet = Sheet(5.6, 3.6)
     axes = sheet.axes()
@@ -84,9 +84,7 @@ def _field(
     return sheet, axes, polygons
 
 
-def _all_sky(
-    shape: NDArray[np.float64], centre: tuple[float, float]
-) -> tuple[Sheet, Axes, NDArray[np.float64]]:
+def _all_sky(shape: NDArray[np.float64], centre: tuple[float, float]) -> tuple[Sheet, Axes, NDArray[np.float64]]:
     sheet = Sheet(7.2, 3.6)
     axes = sheet.axes(projection="mollweide")
     polygons = np.radians(shape)

@@ -54,6 +54,7 @@ class Asked:
 
     catalogue: Catalogue
     url: str  # what a reader gives to `pipeline query`
+    version: str  # of the pipeline that asks
 
     def __call__(self, query: str) -> Traced:
         """Raises CatalogueError for a query that fails."""
