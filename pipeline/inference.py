@@ -126,6 +126,11 @@ def _keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
+def planes_at(images: Tensor, size: int) -> Tensor:
+    """Images (B, C, S, S) uint8 as what a network of `size` pixels a side is given: (B, C, size, size) in [0, 1]."""
+    return _resized(images.to(torch.float32) / 255, size)
+
+
 def _resized(planes: Tensor, size: int) -> Tensor:
     """Planes (B, C, S, S) at `size` pixels a side, anti-aliased; themselves where they have that size."""
     if planes.shape[-1] == size:

@@ -237,6 +237,7 @@ def test_two_heads_on_opposite_corners_spread_a_quarter_diagonal() -> None:
     pool.key_value.weight.data = torch.eye(2).repeat(2, 1)  # keys and values are the tokens
     far = [[50.0, 50.0], [50.0, 0], [0, 0], [0, 0], [0, 50.0]]  # mean token, then the 2x2 positions
     pool.position.data = torch.tensor(far)
-    _, attention, spread = pool(torch.zeros(1, 2, 2, 2))
-    torch.testing.assert_close(attention, torch.tensor([[[0.5, 0], [0, 0.5]]]))
-    torch.testing.assert_close(spread, torch.tensor([0.25 * math.sqrt(2)]))
+    pooled = pool(torch.zeros(1, 2, 2, 2))
+    torch.testing.assert_close(pooled.attention, torch.tensor([[[0.5, 0], [0, 0.5]]]))
+    torch.testing.assert_close(pooled.spread, torch.tensor([0.25 * math.sqrt(2)]))
+    torch.testing.assert_close(pooled.heads, torch.tensor([[[[1.0, 0], [0, 0]], [[0, 0], [0, 1.0]]]]))

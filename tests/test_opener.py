@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from pipeline.archives.files import ArchiveFiles
-from pipeline.archives.images import FitsImage
 from pipeline.archives.opener import Opener
 from pipeline.archives.tables import read_table
 from pipeline.data import Product
@@ -214,21 +213,6 @@ def test_a_broken_file_in_place_is_a_bad_image_by_name(mock_tree: Path, tmp_path
 def test_a_section_is_inside_the_image(mock_tree: Path) -> None:
     with Opener(str(mock_tree)) as opener, pytest.raises(ValueError, match="500x500"):
         opener(_product()).section(0, 501, 0, 10)
-
-
-def test_many_sections_cost_no_more_than_twice_the_image(mock_tree: Path) -> None:
-    """Section by section at first; once that has cost an image, the image is decoded and kept."""
-    image = FitsImage(mock_tree / IMAGE, "g")
-    sections = [image.section(y, y + 50, y, y + 50) for y in range(0, 200, 25)]
-    assert image.bytes_held == 0
-    sections += [image.section(y, y + 50, y, y + 50) for y in range(200, 450, 25)]
-    assert image.bytes_held == 500 * 500 * 4
-    stored = fitsio.read(mock_tree / IMAGE, ext=1)
-    for section, y in zip(sections, range(0, 450, 25), strict=True):
-        assert section.tobytes() == stored[y : y + 50, y : y + 50].tobytes()
-    image.forget()
-    assert image.bytes_held == 0
-    image.close()
 
 
 def test_no_more_files_stay_open_than_the_limit(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,21 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.archives.rice import RiceTiles, is_rice
+from pipeline.archives.tile_table import TileTable
+from pipeline.archives.tiles import DecodedTiles
 from pipeline.errors import BadImage
 
-_TILE = 100  # pixels: side of the survey's compression tiles (legacypipe, survey.py, get_compression_kwargs)
 _FITS = b"SIMPLE  ="
+_PLAIN = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}  # BITPIX (FITS 4.0, table 8)
 
 
 class FitsImage:
-    """A `TileImage` by cfitsio: (H, W), or (C, H, W) for a cube or for one band an HDU.
+    """A `TileImage` on this disk: (H, W), or (C, H, W) for a cube or for one band an HDU.
 
-    A section of a compressed image decodes only the tiles that it touches. Once the sections together have cost as
-    much as the whole image, that is decoded and kept: never worse than twice the best choice, whatever comes.
+    Of a compressed image each tile is decoded once for all the sections that need it, and no other tile is: no
+    number of sources makes the whole image cheaper. A plain image is mapped into memory, so that a section costs
+    the copy of its pixels. The rest (cubes, scaled pixels, files that are zipped as a whole) is cfitsio's.
     Raises BadImage, naming the file, for all that cannot be decoded.
     """
 
@@ -28,22 +33,25 @@ class FitsImage:
         """`name` is what messages call the file."""
         self.name = name
         self.bytes_decoded = 0
-        self._spent = 0  # pixels decoded by section
-        self._whole: NDArray[Any] | None = None
+        self._tiles: DecodedTiles | None = None
+        self._mapped: NDArray[Any] | None = None
         try:
             self._file = fitsio.FITS(str(path))
         except OSError as error:
             raise BadImage(f"{name}: {_reason(error)}") from error
+        self._descriptor = os.open(path, os.O_RDONLY)
         try:
             self._planes = self._image_hdus(path)
             self.header: Mapping[str, Any] = self._cards()
+            dims = tuple(int(side) for side in self._planes[0].get_info()["dims"])
+            if len(self._planes) == 1 and len(dims) == 2:
+                self._find_pixels(path)
         except (OSError, ValueError) as error:
-            self._file.close()
+            self.close()
             raise BadImage(f"{name}: {_reason(error)}") from error
         except BadImage:
-            self._file.close()
+            self.close()
             raise
-        dims = tuple(int(side) for side in self._planes[0].get_info()["dims"])
         self.shape = dims if len(self._planes) == 1 else (len(self._planes), *dims)
 
     def section(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
@@ -51,12 +59,13 @@ class FitsImage:
         height, width = self.shape[-2:]
         if not (0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width):
             raise ValueError(f"{self.name}: no section [{y0}:{y1}, {x0}:{x1}] in {height}x{width} pixels")
-        self._spent += (y1 - y0 + _TILE) * (x1 - x0 + _TILE)  # what the tiles touched hold, on average
         try:
-            if self._whole is None and self._compressed and self._spent > height * width:
-                self._whole = self._read(np.s_[:, :])
-            box = np.s_[y0:y1, x0:x1]
-            pixels = self._read(box) if self._whole is None else self._whole[..., y0:y1, x0:x1]
+            if self._tiles is not None:
+                pixels = self._tiles.section(y0, y1, x0, x1)
+            elif self._mapped is not None:
+                pixels = _native(self._mapped[y0:y1, x0:x1])
+            else:
+                pixels = self._read(np.s_[y0:y1, x0:x1])
         except (OSError, ValueError) as error:
             raise BadImage(f"{self.name}: {_reason(error)}") from error
         self.bytes_decoded += pixels.nbytes
@@ -64,19 +73,40 @@ class FitsImage:
 
     @property
     def bytes_held(self) -> int:
-        return 0 if self._whole is None else self._whole.nbytes
+        return 0 if self._tiles is None else self._tiles.bytes_held
 
     def forget(self) -> None:
-        """Drop the decoded image; sections are read from the file again."""
-        self._whole, self._spent = None, 0
+        """Drop the decoded tiles; they are decoded again when they are needed."""
+        if self._tiles is not None:
+            self._tiles.forget()
 
     def close(self) -> None:
-        self.forget()
+        self._tiles = self._mapped = None
         self._file.close()
+        os.close(self._descriptor)
 
-    @property
-    def _compressed(self) -> bool:
-        return bool(self._planes[0].get_info()["is_compressed_image"])
+    def _find_pixels(self, path: Path) -> None:
+        """How the one plane of this image is read fastest."""
+        info, cards = self._planes[0].get_info(), _cards(self._planes[0])
+        if _is_packed(path):
+            return
+        if info["is_compressed_image"]:
+            rows = os.pread(self._descriptor, int(cards["NAXIS1"]) * int(cards["NAXIS2"]), info["data_start"])
+            table = TileTable.of(cards, rows, info["data_start"], self.name)
+            rice = is_rice(cards, table)
+            decode = RiceTiles(self._descriptor, table, cards, self._cfitsio_tiles, self.name) if rice else None
+            self._tile = table.tile
+            self._tiles = DecodedTiles(table.tile, decode or self._cfitsio_tiles)
+        elif _is_unscaled(cards):
+            shape = int(cards["NAXIS2"]), int(cards["NAXIS1"])
+            self._mapped = np.memmap(path, _PLAIN[int(cards["BITPIX"])], "r", info["data_start"], shape)
+
+    def _cfitsio_tiles(self, row: int, columns: Sequence[int]) -> list[NDArray[Any]]:
+        """A `DecodeTiles` for every compression that cfitsio knows."""
+        (height, width), (h, w) = self.shape, self._tile
+        left = columns[0] * w
+        run = self._read(np.s_[row * h : min(row * h + h, height), left : min(columns[-1] * w + w, width)])
+        return [run[:, column * w - left : column * w - left + w] for column in columns]
 
     def _cards(self) -> dict[str, Any]:
         """The cards of the image over those of the primary HDU. Of one band an HDU, BAND0, BAND1, ... name them."""
@@ -87,7 +117,7 @@ class FitsImage:
     def _read(self, box: tuple[slice, slice]) -> NDArray[Any]:
         planes = [hdu[(slice(None), *box)] if len(hdu.get_dims()) == 3 else hdu[box] for hdu in self._planes]
         pixels = planes[0] if len(planes) == 1 else np.stack(planes)
-        return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
+        return _native(pixels)
 
     def _image_hdus(self, path: Path) -> list[Any]:
         """The HDU of the image, or of one band each; invvar and mask HDUs are left out. Raises BadImage."""
@@ -98,12 +128,27 @@ class FitsImage:
         if _dimensions(images[0]) == 2:
             shape = images[0].get_dims()
             planes += [hdu for hdu in images[1:] if _is_band(hdu, shape) and _is_band(images[0], shape)]
-        with path.open("rb") as file:
-            packed = file.read(len(_FITS)) != _FITS
         size, end = path.stat().st_size, max(hdu.get_info()["data_end"] for hdu in planes)
-        if not packed and size < end:
+        if size < end and not _is_packed(path):
             raise BadImage(f"{self.name}: cut short: {size} bytes, its headers promise {end}")
         return planes
+
+
+def _native(pixels: NDArray[Any]) -> NDArray[Any]:
+    if pixels.dtype.isnative:
+        return np.ascontiguousarray(pixels)
+    copied = np.array(pixels, order="C", subok=False)  # then swapped in place: half the time of a converting copy
+    return copied.byteswap(inplace=True).view(copied.dtype.newbyteorder("="))
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether the file is zipped as a whole."""
+    with path.open("rb") as file:
+        return file.read(len(_FITS)) != _FITS
+
+
+def _is_unscaled(cards: Mapping[str, Any]) -> bool:
+    return cards.get("BSCALE", 1) == 1 and cards.get("BZERO", 0) == 0 and "BLANK" not in cards
 
 
 def _dimensions(hdu: Any) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.cli import listing, looking, running, screen
+from pipeline.cli import listing, looking, running, screen, showing
 
 app = typer.Typer(
     name="pipeline",
@@ -26,6 +26,8 @@ for verb in (
     looking.status,
     looking.verify,
     looking.query,
+    showing.report,
+    showing.look,
     listing.mock,
     listing.jobs,
     listing.surveys,

@@ -19,13 +19,13 @@ DEPTH = {"g": 24.7, "r": 23.9, "z": 23.0}
 SKY_RESIDUAL = 1e-3  # nanomaggies a pixel left by the sky subtraction; keeps measured pixels from being 0
 
 
-def pixel_noise(band: str) -> float:
-    """Standard deviation in nanomaggies a pixel that gives `DEPTH` over the area of the seeing disc.
+def pixel_noise(seeing: float, depth: float) -> float:
+    """Standard deviation in nanomaggies a pixel that gives a depth (as DEPTH) over the disc of the seeing (arcsec).
 
     The noise-equivalent area of a Gaussian is 4 pi sigma^2 (King 1983, PASP 95, 163).
     """
-    sigma = SEEING[band] / 2.3548 / PIXEL
-    return float(10 ** (0.4 * (ZEROPOINT - DEPTH[band])) / 5 / np.sqrt(4 * np.pi * sigma**2))
+    sigma = seeing / 2.3548 / PIXEL
+    return float(10 ** (0.4 * (ZEROPOINT - depth)) / 5 / np.sqrt(4 * np.pi * sigma**2))
 
 
 def brick_flux(
@@ -40,7 +40,7 @@ def brick_flux(
         for light in lights:
             _add(image, wcs, light, band)
         if noise is not None:
-            plane += pixel_noise(band) * noise.standard_normal(plane.shape, np.float32)
+            plane += pixel_noise(SEEING[band], DEPTH[band]) * noise.standard_normal(plane.shape, np.float32)
         plane[empty] = 0
     return flux
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 import galsim
@@ -15,7 +16,7 @@ from pipeline.mock.sources import BANDS, ZEROPOINT, Galaxy, Star
 # Full width at half maximum, arcsec: median of the delivered images of DECaLS, Dey et al. 2019,
 # arXiv:1804.08657, table 4. Moffat wings with the exponent 3.
 SEEING = {"g": 1.29, "r": 1.18, "z": 1.11}
-_MOFFAT = 3.0
+MOFFAT = 3.0
 STEP = 1e-4  # nanomaggies a pixel: the quantisation of coadds (archives.md 1.3)
 # g - r and r - z of the stellar populations: chosen, red for old and blue for young ones.
 _OLD, _DISC, _YOUNG = (0.85, 0.65), (0.60, 0.45), (0.25, 0.15)
@@ -32,9 +33,9 @@ class Component:
 
 
 @cache
-def psf(band: str) -> galsim.GSObject:
-    """The point-spread function of a coadd, pixel included: images sample it at pixel centres."""
-    return galsim.Moffat(beta=_MOFFAT, fwhm=SEEING[band])
+def psf(seeing: float) -> galsim.GSObject:
+    """The point-spread function of a coadd, pixel included: images sample it at pixel centres. Seeing in arcsec."""
+    return galsim.Moffat(beta=MOFFAT, fwhm=seeing)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +46,7 @@ class Light:
     dec: float  # deg
     extent: float  # arcsec from the centre beyond which it is too faint to be stored
     parts: tuple[Component, ...]
+    seeing: Mapping[str, float] = field(default_factory=lambda: SEEING)  # arcsec, a band each
 
     @property
     def flux(self) -> NDArray[np.float64]:
@@ -54,7 +56,7 @@ class Light:
     def seen(self, band: str) -> galsim.GSObject:
         """The source in one band as the telescope sees it."""
         index = BANDS.index(band)
-        return galsim.Convolve(galsim.Sum([p.profile * p.flux[index] for p in self.parts]), psf(band))
+        return galsim.Convolve(galsim.Sum([p.profile * p.flux[index] for p in self.parts]), psf(self.seeing[band]))
 
 
 def light(source: Galaxy | Star) -> Light:
@@ -69,9 +71,9 @@ def light(source: Galaxy | Star) -> Light:
 
 def _wings(flux: float) -> float:
     """Arcsec at which the wings of a point source fall to half of the step in which coadds are stored."""
-    core = max(SEEING.values()) / (2 * (2 ** (1 / _MOFFAT) - 1) ** 0.5)
-    peak = flux * (_MOFFAT - 1) / (np.pi * core**2) * PIXEL**2
-    return float(core * max(peak / (0.5 * STEP), 1.0) ** (0.5 / _MOFFAT))
+    core = max(SEEING.values()) / (2 * (2 ** (1 / MOFFAT) - 1) ** 0.5)
+    peak = flux * (MOFFAT - 1) / (np.pi * core**2) * PIXEL**2
+    return float(core * max(peak / (0.5 * STEP), 1.0) ** (0.5 / MOFFAT))
 
 
 def components(galaxy: Galaxy) -> tuple[Component, ...]:

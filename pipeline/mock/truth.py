@@ -72,12 +72,17 @@ def mask_width(galaxy: Galaxy) -> float:
     return float(np.clip(8.5 * galaxy.radius, 16.0, 256.0))
 
 
-def galaxy_mask(light: Light, width: float) -> NDArray[np.bool_]:
-    """(64, 64) True on the galaxy; north up, east left, as networks see it."""
+def galaxy_mask(light: Light, width: float, offset: tuple[float, float] = (0.0, 0.0)) -> NDArray[np.bool_]:
+    """(64, 64) True on the galaxy; north up, east left, as networks see it.
+
+    `offset` is where it stands from the centre, to the west and the north, in sides of the mask.
+    """
     scale = width / MASK_SIDE
     # GalSim's u runs west and v north: columns already run from east to west, rows from south to north.
-    drawn = light.seen("r").drawImage(
-        nx=MASK_SIDE, ny=MASK_SIDE, scale=scale, method="no_pixel", dtype=np.float32, use_true_center=True
+    drawn = (
+        light.seen("r")
+        .shift(offset[0] * width, offset[1] * width)
+        .drawImage(nx=MASK_SIDE, ny=MASK_SIDE, scale=scale, method="no_pixel", dtype=np.float32, use_true_center=True)
     )
     edge = 10 ** (0.4 * (ZEROPOINT - ISOPHOTE)) * scale**2  # nanomaggies a mask pixel
     return np.asarray(drawn.array[::-1] > edge)

@@ -128,15 +128,17 @@ class AGCNN(nn.Module):
             for number, stage in enumerate(self.stages):
                 x = stage(self.shrink(x) if number else x)
                 features.append(x)  # (N, 6, S, S), (N, 16, S/2, S/2), (N, 32, S/4, S/4), (N, 64, S/8, S/8)
-            pooled, maps = [], []
+            pooled: list[Tensor] = []
+            gates: dict[str, Tensor] = {}
             scalars: dict[str, Tensor] = {}
             for number, (gate, seen) in enumerate(zip(self.gates, features[-2::-1], strict=False), start=1):
                 vector, attention, said = gate(seen, features[-1])
                 pooled.append(vector)  # (N, 32), (N, 16), (N, 6)
-                maps.append(_resized(_lifted(attention), images.shape[-2:]))
+                gates[f"gate {number}"] = _lifted(attention)
                 scalars |= {f"gate{number}_{name}": value for name, value in said.items()}
             logits = self.heads([self.dropout(vector) for vector in pooled])
-            return NetworkResult(logits, torch.stack(maps).mean(0), scalars, torch.cat(pooled, 1))
+            sized = [_resized(found, images.shape[-2:]) for found in gates.values()]
+            return NetworkResult(logits, torch.stack(sized).mean(0), scalars, torch.cat(pooled, 1), gates)
 
     def _draw(self) -> None:
         """The released code's initial weights; its linear layers keep torch's own."""

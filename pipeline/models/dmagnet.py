@@ -96,9 +96,10 @@ class DMAGNet(nn.Module):
         for stage in self.stages:  # (N, 128, S/8, S/8), (N, 256, S/16, S/16), (N, 512, S/32, S/32)
             x, large_fraction = stage(x)
             large_fractions.append(large_fraction)
-        features, attention, spread = self.pool(self.norm(x))  # (N, 512), (N, S/32, S/32), (N,)
-        scalars = dict(zip(self.scalars, [spread, *large_fractions], strict=True))
-        return NetworkResult(self.classifier(features), attention, scalars, features)
+        pooled = self.pool(self.norm(x))
+        scalars = dict(zip(self.scalars, [pooled.spread, *large_fractions], strict=True))
+        heads = {f"head {number}": pooled.heads[:, number - 1] for number in range(1, self.pool.heads + 1)}
+        return NetworkResult(self.classifier(pooled.features), pooled.attention, scalars, pooled.features, heads)
 
 
 class Stage(nn.Module):
@@ -234,6 +235,16 @@ class AttentionalFusion(nn.Module):
         return 2 * torch.lerp(identity, x, weight)
 
 
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """What the attention pooling gives."""
+
+    features: Tensor  # (N, C)
+    attention: Tensor  # (N, h, w) of sum 1
+    spread: Tensor  # (N,) how far the heads look apart, in image sides
+    heads: Tensor  # (N, heads, h, w) each head's own map, of sum 1
+
+
 class AttentionPool(nn.Module):
     """CLIP's pooling: the mean token asks, every position and the mean itself answer."""
 
@@ -245,8 +256,8 @@ class AttentionPool(nn.Module):
         self.key_value = nn.Linear(channels, 2 * channels)
         self.leave = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, C, h, w) to features (N, C), the map (N, h, w) that sums to 1, and its heads' spread (N,)."""
+    def forward(self, x: Tensor) -> Pooled:
+        """Of (N, C, h, w)."""
         count, channels, height, width = x.shape
         tokens = x.flatten(2).transpose(1, 2)  # (N, hw, C)
         tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + self.position  # (N, 1 + hw, C)
@@ -260,7 +271,7 @@ class AttentionPool(nn.Module):
         attention = attention / attention.sum(1, keepdim=True).clamp_min(torch.finfo(attention.dtype).tiny)
         heads = scores[:, :, 0, 1:].softmax(-1)  # (N, heads, hw) each head's own map
         spread = (_centroid(heads, width) - _centroid(attention, width)[:, None]).norm(dim=-1).mean(1)
-        return features, attention.reshape(count, height, width), spread
+        return Pooled(features, attention.reshape(count, height, width), spread, heads.unflatten(-1, (height, width)))
 
 
 def _centroid(maps: Tensor, width: int) -> Tensor:

@@ -7,7 +7,7 @@ tests/test_models.py. Torch and the standard library are all that they need.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -23,6 +23,7 @@ class NetworkResult:
     attention: Tensor  # (N, h, w) the network's spatial attention map, any non-negative scale
     scalars: Mapping[str, Tensor]  # column suffix -> (N,) what else the attention says
     features: Tensor  # (N, D) pooled over the image, what the classifier reads: for scores of novelty
+    parts: Mapping[str, Tensor] = field(default_factory=dict)  # name -> (N, h, w), what the map was made of
 
 
 class Network(Protocol):

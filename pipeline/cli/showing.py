@@ -1,0 +1,115 @@
+"""The verbs that show: report, look."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli import screen
+
+if TYPE_CHECKING:
+    from pipeline.executors.looking import Looker
+    from pipeline.report.traced import Asked
+
+Catalogue = Annotated[str, typer.Argument(help="Output of a run.")]
+Others = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="GROUP:NAME=CHECKPOINT", help="A further network to compare the maps with."),
+]
+Mirror = Annotated[str | None, typer.Option(help="Root of the survey's tree, where it moved.")]
+
+
+def report(
+    catalogue: Catalogue,
+    to: Annotated[Path | None, typer.Option(help="The page; CATALOGUE/report.html where nothing is said.")] = None,
+    truth: Annotated[
+        str | None, typer.Option(metavar="TABLE", help="True classes: Parquet with object_id and class.")
+    ] = None,
+    with_: Others = None,
+    compared: Annotated[int, typer.Option(min=0, help="Galaxies that the further networks look at.")] = 24,
+    mirror: Mirror = None,
+) -> None:
+    """Write one HTML page: what happened, what the networks said, where they looked. It needs no network."""
+    with screen.answers():
+        from pipeline.catalogue.commits import each_latest
+        from pipeline.report.report import Material, report_page
+        from pipeline.storage import Storage
+
+        ask, look = _opened(catalogue, with_ or [], compared, mirror)
+        committed = tuple(each_latest(Storage(catalogue)))
+        page = report_page(ask, Material(look, committed, None if truth is None else _truth(truth)))
+        screen.facts("report", {"page": _written(page, to, catalogue, "report.html"), "size": screen.size(len(page))})
+
+
+def look(
+    catalogue: Catalogue,
+    id_: Annotated[list[str], typer.Option("--id", help="Identifier of a galaxy; several may be given.")],
+    to: Annotated[Path | None, typer.Option(help="The page; CATALOGUE/look.html where nothing is said.")] = None,
+    with_: Others = None,
+    mirror: Mirror = None,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Show it in the web browser.")] = True,
+) -> None:
+    """Compare the attention maps of one galaxy: every network, gate and setting side by side."""
+    with screen.answers():
+        from pipeline.report.report import galaxy_page
+
+        ask, looker = _opened(catalogue, with_ or [], len(id_), mirror)
+        page = galaxy_page(ask, looker, [_identifier(ask, text) for text in id_])
+        path = _written(page, to, catalogue, "look.html")
+        screen.facts("galaxy", {"page": path})
+        if open_:
+            webbrowser.open(Path(path).absolute().as_uri())
+
+
+def _opened(url: str, others: list[str], compared: int, mirror: str | None) -> tuple[Asked, Looker]:
+    from pipeline import __version__
+    from pipeline.catalogue.query import open_catalogue
+    from pipeline.executors.looking import looker
+    from pipeline.executors.state import describe_run
+    from pipeline.job import job_from, override
+    from pipeline.report.traced import Asked
+    from pipeline.storage import Storage
+
+    tree: Any = describe_run(Storage(url))["job"]
+    job = job_from(override(tree, (), {} if mirror is None else {"mirror": mirror}), url)
+    opened = open_catalogue(url)
+    return Asked(opened, url, __version__), looker(opened, url, job, others, compared)
+
+
+def _truth(path: str) -> Any:
+    """Columns object_id and class of a Parquet table; `targetid` stands in for object_id, as in the mock's truth."""
+    import pyarrow.parquet as pq
+
+    from pipeline.errors import JobError
+
+    table = pq.read_table(path)
+    key = next((name for name in ("object_id", "targetid") if name in table.column_names), None)
+    if key is None or "class" not in table.column_names:
+        raise JobError(f"--truth {path}: expected columns object_id and class, got {', '.join(table.column_names)}")
+    return table.select([key, "class"]).rename_columns(["object_id", "class"])
+
+
+def _identifier(ask: Asked, text: str) -> int | str:
+    import pyarrow as pa
+
+    from pipeline.errors import JobError
+
+    if not pa.types.is_integer(ask.catalogue.schema.field("object_id").type):
+        return text
+    if not text.lstrip("-").isdigit():
+        raise JobError(f"--id {text}: the identifiers of this catalogue are whole numbers")
+    return int(text)
+
+
+def _written(page: str, to: Path | None, catalogue: str, name: str) -> str:
+    from pipeline.storage import Storage
+
+    if to is not None:
+        to.write_text(page)
+        return str(to)
+    storage = Storage(catalogue)
+    storage.replace(name, page.encode())
+    return f"{storage.shown.rstrip('/')}/{name}"

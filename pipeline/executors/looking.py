@@ -1,0 +1,140 @@
+"""Galaxies of a run fetched again, and what each of its networks looked at, for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.archives.opener import Opener
+from pipeline.catalogue.query import Catalogue
+from pipeline.checkpoints import common_image, job_checkpoints, read
+from pipeline.data import CLASSIFIED, ImageContract, ObjectId, Source
+from pipeline.errors import CatalogueError, SourceError
+from pipeline.job import Job
+from pipeline.planner.plan import open_plan
+from pipeline.preprocess import contract_image, field_of_view, frame_width, judge
+from pipeline.report.pictures import AttentionMap, Picture
+from pipeline.stages import open_survey
+from pipeline.storage import Storage
+
+if TYPE_CHECKING:
+    from pipeline.models.checkpoint import Checkpoint
+
+NETWORKS = "Networks"  # the group of the maps that the catalogue's columns summarise
+
+
+@dataclass(frozen=True, eq=False)
+class Looker:
+    """Fetches galaxies of a catalogue and runs the networks of its job over them, and others to compare with."""
+
+    catalogue: Catalogue
+    job: Job
+    plan: Storage  # the output, which keeps the survey's table of tiles
+    checkpoints: Mapping[str, Checkpoint]  # of the job
+    others: Mapping[str, Mapping[str, Checkpoint]]  # group -> name -> the same networks under other settings
+    compared: int  # galaxies that the others look at: they are many, and a reader compares few
+
+    def __call__(self, object_ids: Sequence[ObjectId]) -> Iterator[Picture]:
+        """The pictures of some rows, in their order; what cannot be fetched says why instead of an image."""
+        contract, _ = common_image(dict(self.checkpoints), self.job.survey.bands)
+        networks = _modules(self.checkpoints)
+        others = {group: _modules(found) for group, found in self.others.items()}
+        plan = open_plan(self.plan)
+        survey = open_survey(self.job, None if plan is None else plan.tile_table())
+        with Opener(self.job.mirror) as opener:
+            for number, source in enumerate(_sources(self.catalogue, object_ids)):
+                width, _ = field_of_view(contract.fov, source.radius)
+                try:
+                    cutout = survey.cut(opener, source, width)
+                except SourceError as error:
+                    yield Picture(source.object_id, None, str(error), float("nan"), ())
+                    continue
+                fov = frame_width(cutout) if width is None else width
+                status, _, reason = judge(cutout, contract, width)
+                if status not in CLASSIFIED:
+                    yield Picture(source.object_id, None, reason, fov, ())
+                    continue
+                image = contract_image(cutout, contract, width)
+                maps = tuple(_maps(NETWORKS, networks, image))
+                if number < self.compared:
+                    maps += tuple(found for group, named in others.items() for found in _maps(group, named, image))
+                yield Picture(source.object_id, _shown(image, contract), reason, fov, maps)
+
+
+def looker(catalogue: Catalogue, output: str, job: Job, others: Sequence[str], compared: int) -> Looker:
+    """A looker for a run's output. `others` are checkpoints as GROUP:NAME=PATH or paths, whose names say what they are.
+
+    Raises CheckpointError for a checkpoint that cannot be read.
+    """
+    grouped: dict[str, dict[str, Checkpoint]] = {}
+    for address in others:
+        group, name, path = _addressed(address)
+        grouped.setdefault(group, {})[name] = read(path)
+    return Looker(catalogue, job, Storage(output), job_checkpoints(job), grouped, compared)
+
+
+def _addressed(address: str) -> tuple[str, str, str]:
+    """Group, name and path: "AG-CNN:softmax=path" says all; a path alone is named by its file."""
+    title, equals, path = address.partition("=")
+    if not equals:
+        name = address.rsplit("/", 1)[-1].removesuffix(".safetensors")
+        return "Other checkpoints", name, address
+    group, _, name = title.rpartition(":")
+    return group or "Other checkpoints", name, path
+
+
+def _sources(catalogue: Catalogue, object_ids: Sequence[ObjectId]) -> Iterator[Source]:
+    """The rows of the catalogue as sources again. Raises CatalogueError for an id that it does not have."""
+    columns = ["object_id", "ra", "dec", "tile", "radius"]
+    wanted = pa.array(object_ids, catalogue.schema.field("object_id").type)
+    rows = catalogue.table.dataset().to_table(columns=columns, filter=pc.field("object_id").isin(wanted))
+    found = {row["object_id"]: Source(**row) for row in rows.to_pylist()}
+    for object_id in wanted.to_pylist():
+        if object_id not in found:
+            raise CatalogueError(f"the catalogue {catalogue.name} has no object_id {object_id}")
+        yield found[object_id]
+
+
+def _shown(image: NDArray[np.uint8], contract: ImageContract) -> NDArray[np.uint8]:
+    """The planes that a screen has: the first three where there are more, one in grey where there are fewer."""
+    return image[:3] if len(contract.planes) >= 3 else image[:1]
+
+
+Look = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]  # an image (C, S, S) -> name -> map (h, w)
+
+
+def _modules(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Look]:
+    return {name: _look(name, checkpoint) for name, checkpoint in checkpoints.items()}
+
+
+def _look(name: str, checkpoint: Checkpoint) -> Look:
+    import torch
+
+    from pipeline.inference import planes_at
+
+    module = checkpoint.build()
+
+    def look(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        with torch.inference_mode():
+            result = module(planes_at(torch.from_numpy(image)[None], checkpoint.config.size))
+        maps = {name: result.attention, **{f"{name}, {part}": found for part, found in result.parts.items()}}
+        return {title: found[0].float().numpy() for title, found in maps.items()}
+
+    return look
+
+
+def _maps(group: str, networks: Mapping[str, Look], image: NDArray[np.uint8]) -> Iterator[AttentionMap]:
+    """Each network's own map first, then those of its parts in a group of their own."""
+    looked = {name: look(image) for name, look in networks.items()}
+    for name, found in looked.items():
+        yield AttentionMap(group, name, found[name])
+    for name, found in looked.items():
+        for title, values in found.items():
+            if title != name:
+                yield AttentionMap(f"Parts of {name}", title.removeprefix(f"{name}, "), values)

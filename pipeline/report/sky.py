@@ -1,0 +1,94 @@
+"""The sky that a catalogue covers: HEALPix cells in the projection that suits their extent."""
+
+from __future__ import annotations
+
+import healpix
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import Normalize
+from numpy.typing import NDArray
+
+from pipeline.report.drawing import MUTED, SCALE, Sheet, style, svg
+
+FINEST = 29  # order of `_healpix_29`
+LOCAL = 30.0  # degrees of declination or right ascension up to which a tangential map shows the field
+_SOUTH, _EAST, _NORTH, _WEST = 0, 0x155555555555555, 0x3FFFFFFFFFFFFFF, 0x2AAAAAAAAAAAAAA
+
+
+def corners(order: int, pixels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(P, 4, 2) right ascension and declination in degrees of the corners of HEALPix pixels, NESTED.
+
+    A corner is the centre of the order-29 pixel that lies in it, 0.2 milliarcsec from it. In NESTED numbering the
+    bits of x and y alternate, so that the four are the pixel's first and last descendants and the two between
+    (Gorski et al. 2005, ApJ 622, 759, sec. 4).
+    """
+    depth = 2 * (FINEST - order)
+    inside = np.array([_SOUTH, _EAST, _NORTH, _WEST], dtype=np.int64) & ((1 << depth) - 1)
+    descendants = (pixels[:, None] << depth) + inside
+    ra, dec = healpix.pix2ang(1 << FINEST, descendants, nest=True, lonlat=True)
+    return np.stack([np.asarray(ra), np.asarray(dec)], axis=-1)
+
+
+def fitting_order(sky_degrees: float, most: int = 12) -> int:
+    """The order whose pixels are about a fortieth of an extent in degrees."""
+    for order in range(most):
+        if np.degrees(np.sqrt(4 * np.pi / (12 * 4**order))) < max(sky_degrees, 0.05) / 40:
+            return order
+    return most
+
+
+def sky_map(order: int, pixels: NDArray[np.int64], values: NDArray[np.float64], unit: str, label: str) -> str:
+    """An SVG map of values (P,) in HEALPix pixels (P,): the whole sky in Mollweide's projection, a field by itself."""
+    shape = corners(order, pixels)
+    centre = _centre(shape)
+    shape[..., 0] = (shape[..., 0] - centre[0] + 180) % 360 - 180  # east of the centre
+    shape[..., 0] = shape[:, :1, 0] + (shape[..., 0] - shape[:, :1, 0] + 180) % 360 - 180  # no pixel torn in two
+    extent = np.ptp(shape.reshape(-1, 2), axis=0)
+    with style(label):
+        if extent.max() > LOCAL:
+            sheet, axes, polygons = _all_sky(shape, centre)
+        else:
+            sheet, axes, polygons = _field(shape, centre)
+        scale = Normalize(float(values.min()), float(max(values.max(), values.min() + 1e-9)))
+        axes.add_collection(
+            PolyCollection(list(polygons), array=values, cmap=SCALE, norm=scale, edgecolors="face", lw=0.2)
+        )
+        bar = sheet.figure.colorbar(axes.collections[0], ax=axes, shrink=0.7, pad=0.02, label=unit)
+        bar.outline.set_edgecolor(MUTED)
+        return svg(sheet, label)
+
+
+def _centre(shape: NDArray[np.float64]) -> tuple[float, float]:
+    """Right ascension by the mean direction, so that a field across 0 h is one field; the middle declination."""
+    angle = np.radians(shape[..., 0])
+    ra = np.degrees(np.arctan2(np.sin(angle).mean(), np.cos(angle).mean())) % 360
+    dec = (shape[..., 1].min() + shape[..., 1].max()) / 2
+    return float(ra), float(dec)
+
+
+def _field(shape: NDArray[np.float64], centre: tuple[float, float]) -> tuple[Sheet, Axes, NDArray[np.float64]]:
+    """Right ascension to the left, in its own degrees; true lengths along the central declination."""
+    sheet = Sheet(5.6, 3.6)
+    axes = sheet.axes()
+    polygons = shape.copy()
+    polygons[..., 0] += centre[0]
+    low, high = polygons.reshape(-1, 2).min(0), polygons.reshape(-1, 2).max(0)
+    margin = 0.04 * (high - low)
+    axes.set_xlim(high[0] + margin[0], low[0] - margin[0])
+    axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+    axes.set_aspect(1 / max(np.cos(np.radians(centre[1])), 0.05))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value % 360:g}")
+    axes.set_xlabel("right ascension (deg)")
+    axes.set_ylabel("declination (deg)")
+    return sheet, axes, polygons
+
+
+def _all_sky(shape: NDArray[np.float64], centre: tuple[float, float]) -> tuple[Sheet, Axes, NDArray[np.float64]]:
+    sheet = Sheet(7.2, 3.6)
+    axes = sheet.axes(projection="mollweide")
+    polygons = np.radians(shape)
+    polygons[..., 0] *= -1  # east to the left
+    ticks = np.arange(-150, 151, 60)
+    axes.set_xticks(np.radians(ticks), [f"{(centre[0] - tick) % 360:.0f}°" for tick in ticks])
+    return sheet, axes, polygons
