@@ -33,6 +33,7 @@ class FitsImage:
         """`name` is what messages call the file."""
         self.name = name
         self.bytes_decoded = 0
+        self._path = path
         self._tiles: DecodedTiles | None = None
         self._mapped: NDArray[Any] | None = None
         try:
@@ -41,11 +42,11 @@ class FitsImage:
             raise BadImage(f"{name}: {_reason(error)}") from error
         self._descriptor = os.open(path, os.O_RDONLY)
         try:
-            self._planes = self._image_hdus(path)
+            self._planes = self._image_hdus()
             self.header: Mapping[str, Any] = self._cards()
             dims = tuple(int(side) for side in self._planes[0].get_info()["dims"])
             if len(self._planes) == 1 and len(dims) == 2:
-                self._find_pixels(path)
+                self._find_pixels()
         except (OSError, ValueError) as error:
             self.close()
             raise BadImage(f"{name}: {_reason(error)}") from error
@@ -80,15 +81,21 @@ class FitsImage:
         if self._tiles is not None:
             self._tiles.forget()
 
+    def refresh(self) -> None:
+        """Take notice that the file was written to: cfitsio keeps blocks of it. Decoded tiles stay."""
+        self._file.close()
+        self._file = fitsio.FITS(str(self._path))
+        self._planes = self._image_hdus()
+
     def close(self) -> None:
         self._tiles = self._mapped = None
         self._file.close()
         os.close(self._descriptor)
 
-    def _find_pixels(self, path: Path) -> None:
+    def _find_pixels(self) -> None:
         """How the one plane of this image is read fastest."""
         info, cards = self._planes[0].get_info(), _cards(self._planes[0])
-        if _is_packed(path):
+        if _is_packed(self._path):
             return
         if info["is_compressed_image"]:
             rows = os.pread(self._descriptor, int(cards["NAXIS1"]) * int(cards["NAXIS2"]), info["data_start"])
@@ -99,7 +106,7 @@ class FitsImage:
             self._tiles = DecodedTiles(table.tile, decode or self._cfitsio_tiles)
         elif _is_unscaled(cards):
             shape = int(cards["NAXIS2"]), int(cards["NAXIS1"])
-            self._mapped = np.memmap(path, _PLAIN[int(cards["BITPIX"])], "r", info["data_start"], shape)
+            self._mapped = np.memmap(self._path, _PLAIN[int(cards["BITPIX"])], "r", info["data_start"], shape)
 
     def _cfitsio_tiles(self, row: int, columns: Sequence[int]) -> list[NDArray[Any]]:
         """A `DecodeTiles` for every compression that cfitsio knows."""
@@ -119,7 +126,7 @@ class FitsImage:
         pixels = planes[0] if len(planes) == 1 else np.stack(planes)
         return _native(pixels)
 
-    def _image_hdus(self, path: Path) -> list[Any]:
+    def _image_hdus(self) -> list[Any]:
         """The HDU of the image, or of one band each; invvar and mask HDUs are left out. Raises BadImage."""
         images = [hdu for hdu in self._file if _dimensions(hdu) in (2, 3)]
         if not images:
@@ -128,8 +135,8 @@ class FitsImage:
         if _dimensions(images[0]) == 2:
             shape = images[0].get_dims()
             planes += [hdu for hdu in images[1:] if _is_band(hdu, shape) and _is_band(images[0], shape)]
-        size, end = path.stat().st_size, max(hdu.get_info()["data_end"] for hdu in planes)
-        if size < end and not _is_packed(path):
+        size, end = self._path.stat().st_size, max(hdu.get_info()["data_end"] for hdu in planes)
+        if size < end and not _is_packed(self._path):
             raise BadImage(f"{self.name}: cut short: {size} bytes, its headers promise {end}")
         return planes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -66,21 +66,12 @@ class TileTable:
             wanted[y0 // height : (y1 - 1) // height + 1, x0 // width : (x1 - 1) // width + 1] = True
         return np.flatnonzero(wanted)
 
-    def bytes_of(self, tiles: NDArray[np.int64]) -> list[Span]:
-        """The bytes of those tiles in the file, in its order; a tile may have several pieces."""
-        pieces = np.concatenate([spans[tiles] for spans in self.spans.values()])
-        return [(int(start), int(stop)) for start, stop in pieces[pieces[:, 0].argsort(kind="stable")] if stop > start]
-
-
-def merged(spans: Sequence[Span], gap: int) -> list[Span]:
-    """Ordered spans with the gaps of at most so many bytes filled: one request costs as much as those bytes."""
-    joined: list[Span] = []
-    for start, stop in spans:
-        if joined and start - joined[-1][1] <= gap:
-            joined[-1] = joined[-1][0], max(joined[-1][1], stop)
-        else:
-            joined.append((start, stop))
-    return joined
+    def pieces(self, boxes: Iterable[PixelBox]) -> NDArray[np.int64]:
+        """(M, 2) the bytes of the tiles that the boxes meet, in the order of the file."""
+        tiles = self.touched(boxes)
+        found = np.concatenate([spans[tiles] for spans in self.spans.values()])
+        found = found[found[:, 1] > found[:, 0]]
+        return found[found[:, 0].argsort(kind="stable")]
 
 
 def _row_type(cards: Mapping[str, Any]) -> np.dtype[Any]:
