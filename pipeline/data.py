@@ -49,6 +49,9 @@ class RowFlag(IntFlag):
     PARTIAL_COVERAGE = 1 << 9  # a band lacks more than a fifth of its pixels
 
 
+NOVEL = 2.0  # novelty from which OUT_OF_DISTRIBUTION is set: one held-out training galaxy in a hundred is as novel
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One galaxy to classify."""
@@ -210,11 +213,18 @@ class Chunk:
         return np.isin(self.status, [s.value for s in CLASSIFIED])
 
 
+UNCERTAINTY = ("entropy", "spread", "novelty")  # of NetworkOutput and of the columns: one number a network and image
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkOutput:
     """What one network says of M images."""
 
-    probabilities: NDArray[np.float32]  # (M, K)
+    logits: NDArray[np.float32]  # (M, K) as the network gave them
+    probabilities: NDArray[np.float32]  # (M, K) by the contract's temperature and prior
+    entropy: NDArray[np.float32]  # (M,) of the probabilities, over its maximum ln K
+    spread: NDArray[np.float32]  # (M,) of the probabilities over flips and quarter turns; NaN where not asked for
+    novelty: NDArray[np.float32]  # (M,) see models/novelty.py; NaN where the checkpoint has no model of it
     attention: Mapping[str, NDArray[np.float32]]  # column suffix -> (M,); see `attention.py`
     maps: NDArray[np.uint8]  # (M, 256) the map on a 16x16 grid, row 0 the northern edge
 

@@ -1,17 +1,16 @@
 """Images in, probabilities and attention out: every network of a job in one pass over fixed batches.
 
-CPU and CUDA run the same code with another feed. On CUDA two pinned buffers and a copy stream bring the next
-batch over while the networks work on this one, channels last and in bfloat16 where the device has it
-(reference/engine-catalogue-ops.md sec. 5). On the CPU the networks run in float32, eagerly.
+CPU and CUDA run the same code with another feed (feed.py). On CUDA the networks run channels last and in bfloat16
+where the device has it (reference/engine-catalogue-ops.md sec. 5). On the CPU they run in float32, eagerly.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import cycle
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.attention import MAP_SIDE, attention_columns, summarise
-from pipeline.data import NetworkOutput
+from pipeline.data import UNCERTAINTY, NetworkOutput
 from pipeline.errors import JobError
+from pipeline.feed import CudaFeed, Feed, HostFeed
+from pipeline.models.calibration import probabilities
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.network import Network, NetworkConfig
+from pipeline.models.network import Network, NetworkConfig, NetworkResult
+from pipeline.models.novelty import Novelty
 
 CPU_BATCH = 16  # DMAGNet-F takes 84 ms an image and core at 8, 71 at 16 and at 32
 CUDA_BATCH = 256  # reference/engine-catalogue-ops.md sec. 5: 256 to 1024 for networks of 256 pixels a side
@@ -41,9 +43,12 @@ class Predictor:
         device: str | None = None,
         batch: int | None = None,
         threads: int | None = None,
+        views: Mapping[str, int] | None = None,
     ) -> None:
         """`checkpoints` by column prefix; `threads` is torch's, and the whole process's, number of CPU threads.
 
+        `views` by column prefix, 1 where it is not given: 8 shows a network each image in its eight flips and
+        quarter turns, for the spread of what it says, at eight times the cost.
         Raises JobError where CUDA is asked for and absent.
         """
         if threads is not None:
@@ -58,8 +63,10 @@ class Predictor:
         precision = "bfloat16" if self._bfloat16 else "float32"
         workers = "" if self._cuda else f", {torch.get_num_threads()} threads"
         self.choice = f"{self.device}: {why}; {precision}, batches of {self.batch}{workers}"
-        self._networks = {prefix: self._load(checkpoint) for prefix, checkpoint in checkpoints.items()}
-        self._feed: _Feed | None = None
+        self._networks = {
+            prefix: self._load(checkpoint, (views or {}).get(prefix, 1)) for prefix, checkpoint in checkpoints.items()
+        }
+        self._feed: Feed | None = None
 
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NetworkOutput]:
         """Images (M, C, S, S), M may be 0 and the array read-only, to each network's output by column prefix.
@@ -85,16 +92,24 @@ class Predictor:
             for prefix, network in self._networks.items():
                 parts[prefix].append(network.predict(sized[network.config.size]))
 
-    def _load(self, checkpoint: Checkpoint) -> _Loaded:
+    def _load(self, checkpoint: Checkpoint, views: int) -> _Loaded:
         module = checkpoint.build().to(self._device)
         if self._cuda:
             module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return _Loaded(module, checkpoint.config, checkpoint.temperature)
+        prior, novelty = checkpoint.prior, checkpoint.novelty
+        return _Loaded(
+            module,
+            checkpoint.config,
+            checkpoint.temperature,
+            shift=None if prior is None else torch.tensor(prior.shift, device=self._device),
+            novelty=None if novelty is None else novelty.to(self._device),
+            turned=views > 1,
+        )
 
-    def _feed_of(self, images: NDArray[np.uint8]) -> _Feed:
+    def _feed_of(self, images: NDArray[np.uint8]) -> Feed:
         shape = (self.batch, *images.shape[1:])
         if self._feed is None or self._feed.shape != shape:
-            self._feed = _CudaFeed(shape, self._device) if self._cuda else _HostFeed(shape)
+            self._feed = CudaFeed(shape, self._device) if self._cuda else HostFeed(shape)
         return self._feed
 
     def _check(self, images: NDArray[np.uint8]) -> None:
@@ -142,8 +157,7 @@ def _resized(planes: Tensor, size: int) -> Tensor:
 class _Part:
     """One network's say on one batch, padding included, on the device."""
 
-    probabilities: Tensor  # (B, K) float32
-    statistics: Tensor  # (B, columns) float32
+    numbers: Tensor  # (B, 2K + 3 + columns) float32: logits, probabilities, entropy, spread, novelty, attention
     maps: Tensor  # (B, 256) uint8
 
 
@@ -152,104 +166,72 @@ class _Loaded:
     module: Network
     config: NetworkConfig
     temperature: float
+    shift: Tensor | None  # (K,) Prior.shift
+    novelty: Novelty | None
+    turned: bool  # whether the other seven views are looked at too
 
     def predict(self, planes: Tensor) -> _Part:
         """Planes (B, C, size, size) in [0, 1]."""
         result = self.module(planes)
-        logits = result.logits.float()
-        finite = logits.isfinite().all(1, keepdim=True)
-        probabilities = torch.where(finite, (logits / self.temperature).softmax(1), torch.nan)
+        said = self._probabilities(result.logits)
         statistics, maps = summarise(result.attention)
-        scalars = [result.scalars[name].float()[:, None] for name in self.config.scalars]
-        return _Part(probabilities, torch.cat([statistics, *scalars], 1), maps)
+        scalars = [result.scalars[name].float() for name in self.config.scalars]
+        sure = [_entropy(said), self._spread(planes, said), self._novelty(result)]
+        rest = torch.stack([*sure, *statistics.unbind(1), *scalars], 1)
+        return _Part(torch.cat([result.logits.float(), said, rest], 1), maps)
 
     def output(self, parts: list[_Part], count: int) -> NetworkOutput:
         """The first `count` rows of all batches, on the host: the one place that waits for the device."""
-        columns = attention_columns(self.config)
-        statistics = _joined([part.statistics for part in parts], count, len(columns), torch.float32)
+        columns, classes = attention_columns(self.config), self.config.classes
+        width = 2 * classes + len(UNCERTAINTY) + len(columns)
+        numbers = _joined([part.numbers for part in parts], count, width, torch.float32)
+        single = np.ascontiguousarray(numbers[:, 2 * classes :].T)  # (3 + columns, count)
+        entropy, spread, novelty = single[: len(UNCERTAINTY)]
         return NetworkOutput(
-            probabilities=_joined([part.probabilities for part in parts], count, self.config.classes, torch.float32),
-            attention={name: statistics[:, i].copy() for i, name in enumerate(columns)},
+            logits=numbers[:, :classes].copy(),
+            probabilities=numbers[:, classes : 2 * classes].copy(),
+            entropy=entropy,
+            spread=spread,
+            novelty=novelty,
+            attention=dict(zip(columns, single[len(UNCERTAINTY) :], strict=True)),
             maps=_joined([part.maps for part in parts], count, MAP_SIDE**2, torch.uint8),
         )
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        return probabilities(logits, self.temperature, self.shift)
+
+    def _spread(self, planes: Tensor, said: Tensor) -> Tensor:
+        """(B,) of planes as drawn, of which the network said probabilities (B, K); NaN where nobody asked."""
+        if not self.turned:
+            return said.new_full((len(said),), torch.nan)
+        others = [self._probabilities(self.module(view).logits) for view in _other_views(planes)]
+        every = torch.stack([said, *others])  # (8, B, K)
+        return ((every - every.mean(0)) ** 2).sum(2).mean(0).sqrt()
+
+    def _novelty(self, result: NetworkResult) -> Tensor:
+        """(B,); NaN where the checkpoint has no model of it."""
+        if self.novelty is None:
+            return result.logits.new_full((len(result.logits),), torch.nan, dtype=torch.float32)
+        with torch.autocast(result.logits.device.type, enabled=False):  # bfloat16 holds no distance
+            return self.novelty.score(result.features, result.logits)
+
+
+def _entropy(said: Tensor) -> Tensor:
+    """(B,) entropy of probabilities (B, K) over its maximum, ln K."""
+    return torch.special.entr(said).sum(1) / math.log(max(said.shape[1], 2))
+
+
+def _other_views(planes: Tensor) -> Iterator[Tensor]:
+    """Planes (B, C, S, S) in the three quarter turns, and their mirror images in all four."""
+    layout = torch.channels_last if planes.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    for mirrored in (False, True):
+        for turns in range(4):
+            if mirrored or turns:
+                view = torch.rot90(planes.flip(3) if mirrored else planes, turns, (2, 3))
+                yield view.contiguous(memory_format=layout)
 
 
 def _joined(batches: list[Tensor], count: int, width: int, dtype: torch.dtype) -> NDArray[Any]:
     """The first `count` rows (count, width) of batches (B, width), which are none where there are no images."""
     rows = torch.cat(batches) if batches else torch.empty((0, width), dtype=dtype)
     return rows[:count].cpu().numpy()
-
-
-class _Feed(Protocol):
-    """Brings images to the device in batches of one shape."""
-
-    shape: tuple[int, ...]  # (B, C, S, S)
-
-    def batches(self, images: NDArray[np.uint8]) -> Iterator[Tensor]:
-        """Images (M, C, S, S) as uint8 batches on the device; each is valid until the next one is asked for."""
-        ...
-
-
-class _HostFeed:
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self._buffer = torch.empty(shape, dtype=torch.uint8)
-
-    def batches(self, images: NDArray[np.uint8]) -> Iterator[Tensor]:
-        for part in _split(images, self.shape[0]):
-            _fill(self._buffer, part)
-            yield self._buffer
-
-
-class _CudaFeed:
-    """Two slots in turn: one is filled and copied while the networks still work on the other."""
-
-    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
-        self.shape = shape
-        self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._slots = [_Slot.empty(shape, device) for _ in range(2)]
-        # The allocator may have handed out memory that kernels in flight still read.
-        self._stream.wait_stream(torch.cuda.current_stream(device))
-
-    def batches(self, images: NDArray[np.uint8]) -> Iterator[Tensor]:
-        networks = torch.cuda.current_stream(self._device)
-        for slot, part in zip(cycle(self._slots), _split(images, self.shape[0]), strict=False):
-            slot.copied.synchronize()  # the pinned buffer is free when its last copy is over
-            _fill(slot.pinned, part)
-            with torch.cuda.stream(self._stream):
-                self._stream.wait_event(slot.read)
-                slot.images.copy_(slot.pinned, non_blocking=True)
-                slot.copied.record(self._stream)
-            networks.wait_event(slot.copied)
-            yield slot.images
-            slot.read.record(networks)  # by now the networks' kernels on this batch are queued
-
-
-@dataclass(frozen=True, eq=False)
-class _Slot:
-    pinned: Tensor  # (B, C, S, S) uint8 in page-locked host memory
-    images: Tensor  # (B, C, S, S) uint8 on the device
-    copied: torch.cuda.Event
-    read: torch.cuda.Event  # an event that was never recorded holds nobody up
-
-    @classmethod
-    def empty(cls, shape: tuple[int, ...], device: torch.device) -> _Slot:
-        pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
-        images = torch.empty(shape, dtype=torch.uint8, device=device)
-        copied, read = torch.cuda.Event(), torch.cuda.Event()  # type: ignore[no-untyped-call]
-        return cls(pinned, images, copied, read)
-
-
-def _split(images: NDArray[np.uint8], batch: int) -> Iterator[NDArray[np.uint8]]:
-    return (images[start : start + batch] for start in range(0, len(images), batch))
-
-
-def _fill(buffer: Tensor, images: NDArray[np.uint8]) -> None:
-    """Copy M <= B images into a buffer (B, C, S, S), zeros after them. The one copy on the host.
-
-    Through numpy, because torch warns of arrays that it may not write to, as those in shared memory are.
-    """
-    array = buffer.numpy()
-    array[: len(images)] = images
-    array[len(images) :] = 0

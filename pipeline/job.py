@@ -50,6 +50,7 @@ class NetworkSection(_Section):
 
     checkpoint: str  # path or URL of a safetensors file, or `untrained:NETWORK:SEED`
     batch: Annotated[int, Field(gt=0)] | None = None  # images; None: chosen for the device
+    views: Literal[1, 8] = 1  # 8: each image in its flips and quarter turns, for `spread`, at eight times the cost
 
 
 class UnitsSection(_Section):
@@ -100,6 +101,8 @@ class Job(_Section):
         """
         decisive = {key: value for key, value in self.public().items() if key not in UNDECISIVE}
         decisive["networks"] = dict(sorted(checkpoints.items()))
+        if views := {prefix: section.views for prefix, section in sorted(self.networks.items()) if section.views != 1}:
+            decisive["views"] = views
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
     def anywhere(self) -> Job:

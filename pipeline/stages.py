@@ -25,6 +25,7 @@ from pipeline.catalogue.rows import Provenance, quarantined_table, replace_rows,
 from pipeline.checkpoints import job_checkpoints
 from pipeline.data import (
     CLASSIFIED,
+    NOVEL,
     TRANSIENT,
     Chunk,
     ImageContract,
@@ -97,13 +98,15 @@ def load(work: Work, unit: WorkUnit, chunk: int) -> Chunk:
 
 
 def predict(networks: Callable[[NDArray[np.uint8]], dict[str, NetworkOutput]], chunk: Chunk) -> Predictions:
-    """Run every network of the job over the images of a chunk."""
+    """Run every network of the job over the images of a chunk; images that are novel to one of them are flagged."""
     started = time.perf_counter()
     outputs = networks(chunk.images)
+    novel = np.zeros(chunk.rows, dtype=np.bool_)
+    novel[chunk.with_image] = np.any([output.novelty >= NOVEL for output in outputs.values()], axis=0)
     return Predictions(
         status=chunk.status,
         reason=chunk.reason,
-        flags=chunk.flags,
+        flags=np.where(novel, chunk.flags | int(RowFlag.OUT_OF_DISTRIBUTION), chunk.flags).astype(np.int32),
         fov_arcsec=chunk.fov_arcsec,
         pixel_scale=chunk.pixel_scale,
         masked_fraction=chunk.masked_fraction,
@@ -151,7 +154,8 @@ def predictor(work: Work) -> Predictor:
                 f"{columns.checkpoint[:16]} that the run started with"
             )
     batches = [section.batch for section in work.job.networks.values() if section.batch]
-    return Predictor(checkpoints, batch=min(batches, default=None))
+    views = {prefix: section.views for prefix, section in work.job.networks.items()}
+    return Predictor(checkpoints, batch=min(batches, default=None), views=views)
 
 
 def open_survey(job: Job, tiles: pa.Table | None) -> Survey:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.catalogue.attention_sky import NEEDED
 from pipeline.catalogue.commits import Manifest, UnitFacts, commit_unit
 from pipeline.catalogue.contract import NetworkColumns
 from pipeline.catalogue.rows import Provenance, unit_table
@@ -18,7 +19,7 @@ from pipeline.storage import Storage
 NETWORK = NetworkColumns(
     prefix="net",
     classes=("round", "spiral", "merger"),
-    attention=("peak_x", "entropy"),
+    attention=("entropy", *NEEDED),
     checkpoint="c" * 64,
     untrained=False,
 )
@@ -61,8 +62,12 @@ def predictions(statuses: Sequence[str], *, seed: int = 0, network: NetworkColum
         return random.random(shape).astype(np.float32)
 
     output = NetworkOutput(
+        logits=drawn(images, len(network.classes)),
         probabilities=random.dirichlet(np.ones(len(network.classes)), images).astype(np.float32),
-        attention={name: drawn(images) for name in network.attention},
+        entropy=drawn(images),
+        spread=drawn(images),
+        novelty=drawn(images),
+        attention={name: drawn(images) * (name != "flat") for name in network.attention},
         maps=random.integers(0, 256, (images, 256), dtype=np.uint8),
     )
     return Predictions(

@@ -58,7 +58,7 @@ def test_every_unit_is_a_vounit() -> None:
     units |= {column.unit for column in sources_document().columns}
     units |= {statistic.unit for statistic in catalogue_document().statistics.values()}
     known = {Unit(unit, format="vounit").to_string("vounit") for unit in units if unit}
-    assert known == {"deg", "arcsec", "arcsec.pixel**-1"}
+    assert known == {"deg", "arcsec", "arcsec.pixel**-1", "bit"}
 
 
 def test_every_statistic_of_the_attention_maps_is_documented() -> None:
@@ -71,11 +71,14 @@ def test_the_columns_of_a_network_stand_between_the_source_and_its_provenance() 
     names = unit_schema([NETWORK], pa.int64(), pa.schema([("TYPE", pa.string())])).names
     start = names.index("net_p_round")
     assert names[:3] == ["_healpix_29", "object_id", "ra"]
-    assert names[start : start + 5] == [
-        "net_p_round", "net_p_spiral", "net_p_merger", "net_label", "net_confidence"
-    ]  # fmt: skip
-    assert names[start + 5 :] == [
-        "net_att_peak_x", "net_att_entropy", "net_checkpoint", "net_att_map",
+    assert names[start - 1] == "disagreement"
+    assert names[start:] == [
+        "net_p_round", "net_p_spiral", "net_p_merger", "net_label", "net_confidence",
+        "net_logit_round", "net_logit_spiral", "net_logit_merger", "net_entropy", "net_spread", "net_novelty",
+        *(f"net_att_{name}" for name in NETWORK.attention),
+        "net_att_east_arcsec", "net_att_north_arcsec", "net_att_offset_arcsec", "net_att_offset_pa",
+        "net_att_peak_arcsec", "net_att_sigma_arcsec", "net_att_offset_radii", "net_att_sigma_radii",
+        "net_checkpoint", "net_att_map",
         "survey", "data_release", "tile", "run_id", "TYPE",
     ]  # fmt: skip
 
@@ -93,7 +96,7 @@ def test_a_field_carries_its_unit_ucd_and_meaning() -> None:
 def test_a_statistic_of_a_networks_own_is_named_in_its_meaning() -> None:
     network = replace(NETWORK, attention=("head_spread",))
     field = unit_schema([network], pa.int64(), NOTHING).field("net_att_head_spread")
-    assert field.metadata[b"description"] == b"Attention of net: head_spread"
+    assert field.metadata[b"description"] == b"Attention of net, no property of the galaxy: head_spread"
 
 
 def test_columns_of_the_source_table_follow_untouched() -> None:

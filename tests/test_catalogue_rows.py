@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.catalogue.parquet import parquet_bytes
 from pipeline.catalogue.rows import quarantined_table, replace_rows, rounded, unit_table
-from pipeline.data import NetworkOutput, Predictions
+from pipeline.data import Predictions
 from pipeline.errors import UnitError
 from tests.catalogue_rows import NETWORK, mixed_statuses, plan_rows, predictions, provenance, table_of
 
@@ -98,10 +98,11 @@ def split(part: Predictions, at: int) -> list[Predictions]:
     halves = []
     for rows, images in ((slice(0, at), slice(0, seen)), (slice(at, None), slice(seen, None))):
         output = part.networks["net"]
-        cut = NetworkOutput(
-            probabilities=output.probabilities[images],
+        arrays = ("logits", "probabilities", "entropy", "spread", "novelty", "maps")
+        cut = replace(
+            output,
             attention={name: values[images] for name, values in output.attention.items()},
-            maps=output.maps[images],
+            **{name: getattr(output, name)[images] for name in arrays},
         )
         names = ("status", "reason", "flags", "fov_arcsec", "pixel_scale", "masked_fraction", "with_image")
         columns = {name: getattr(part, name)[rows] for name in names}
@@ -168,7 +169,7 @@ def test_a_chunk_without_a_network_of_the_job_is_refused() -> None:
 @pytest.mark.parametrize("classes", [("round", "spiral"), ("a", "b", "c", "d")])
 def test_a_network_with_another_number_of_classes_is_refused(classes: tuple[str, ...]) -> None:
     part = predictions(["ok"], network=replace(NETWORK, classes=classes))
-    with pytest.raises(UnitError, match="net: expected probabilities, maps and attention"):
+    with pytest.raises(UnitError, match="net: expected logits, probabilities, maps and attention"):
         unit_table(plan_rows(1), [part], provenance())
 
 

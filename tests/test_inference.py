@@ -83,8 +83,9 @@ def assert_close(found: NetworkOutput, wanted: NetworkOutput, tolerance: float =
 
 
 def rows(output: NetworkOutput, chosen: list[int]) -> NetworkOutput:
+    arrays = ("logits", "probabilities", "entropy", "spread", "novelty", "maps")
     attention = {name: values[chosen] for name, values in output.attention.items()}
-    return NetworkOutput(output.probabilities[chosen], attention, output.maps[chosen])
+    return NetworkOutput(**{name: getattr(output, name)[chosen] for name in arrays}, attention=attention)
 
 
 @pytest.mark.parametrize("network", list(NETWORKS))

@@ -39,6 +39,13 @@ class NetworkColumns:
     def probability(self, name: str) -> str:
         return f"{self.prefix}_p_{name}"
 
+    def logit(self, name: str) -> str:
+        return f"{self.prefix}_logit_{name}"
+
+    def single(self, name: str) -> str:
+        """The column of one number that the network gives: entropy, spread or novelty."""
+        return f"{self.prefix}_{name}"
+
     def statistic(self, name: str) -> str:
         return f"{self.prefix}_att_{name}"
 

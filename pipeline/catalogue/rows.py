@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.catalogue.attention_sky import NEEDED, sky_columns
 from pipeline.catalogue.contract import NetworkColumns, unit_schema
 from pipeline.catalogue.sky import healpix29
-from pipeline.data import CLASSIFIED, Predictions, Status
+from pipeline.data import CLASSIFIED, UNCERTAINTY, Predictions, Status
 from pipeline.errors import UnitError
 
 MANTISSA_BITS = 12  # kept of probabilities and attention: 25 % fewer bytes on disk, relative error 2^-13
@@ -56,9 +57,11 @@ def unit_table(rows: pa.Table, parts: Sequence[Predictions], provenance: Provena
     }
     for name in ("fov_arcsec", "pixel_scale", "masked_fraction"):
         columns[name] = _nullable(np.concatenate([getattr(part, name) for part in parts]))
-    classified = np.isin(status, _CLASSIFIED)
+    seen = _Seen(parts, np.isin(status, _CLASSIFIED))
+    columns["disagreement"] = seen.column(disagreement(provenance.networks, probabilities, rows.num_rows))
+    radius = rows["radius"].to_numpy(zero_copy_only=False).astype(np.float64)  # null becomes NaN
     for network in provenance.networks:
-        columns |= _network_columns(parts, network, probabilities[network.prefix], classified)
+        columns |= _network_columns(seen, network, probabilities[network.prefix], radius)
     return _assembled(rows, columns, provenance)
 
 
@@ -86,6 +89,26 @@ def replace_rows(before: pa.Table, after: pa.Table) -> pa.Table:
     return pa.concat_tables([before.filter(pc.invert(replaced)), after]).sort_by(_SORTED)
 
 
+def disagreement(
+    networks: Sequence[NetworkColumns], probabilities: Mapping[str, NDArray[np.float32]], rows: int
+) -> NDArray[np.float64]:
+    """(N,) bits: the Jensen-Shannon divergence H(mean p) - mean H(p) of what the networks say of each row.
+
+    Lin 1991, IEEE Trans. Inf. Theory 37, 145, eq. 5.1 with equal weights. NaN where they are not two at least, or name
+    other classes; in another order will do.
+    """
+    classes = sorted(networks[0].classes) if networks else []
+    if len(networks) < 2 or any(sorted(network.classes) != classes for network in networks):
+        return np.full(rows, np.nan)
+    said = np.stack([probabilities[n.prefix][:, np.argsort(n.classes)] for n in networks]).astype(np.float64)
+    return np.maximum(0, _bits(said.mean(axis=0)) - _bits(said).mean(axis=0))  # rounding may go below
+
+
+def _bits(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Entropy (...) of distributions (..., K)."""
+    return -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=-1)
+
+
 def rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Values with 12 mantissa bits, to the nearest: relative error at most 2^-13 for normal numbers.
 
@@ -106,10 +129,11 @@ def _check_networks(part: Predictions, networks: Sequence[NetworkColumns]) -> No
     images = int(part.with_image.sum())
     for network in networks:
         output = part.networks[network.prefix]
-        want = ((images, len(network.classes)), (images, 256), network.attention)
-        got = (output.probabilities.shape, output.maps.shape, tuple(output.attention))
+        shape = (images, len(network.classes))
+        want = (shape, shape, (images, 256), network.attention)
+        got = (output.logits.shape, output.probabilities.shape, output.maps.shape, tuple(output.attention))
         if got != want:
-            raise UnitError(f"{network.prefix}: expected probabilities, maps and attention {want}, got {got}")
+            raise UnitError(f"{network.prefix}: expected logits, probabilities, maps and attention {want}, got {got}")
 
 
 def _judged(
@@ -128,18 +152,30 @@ def _judged(
     return status, reason
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """The rows of a unit, and which of them the networks classified."""
+
+    parts: Sequence[Predictions]
+    classified: NDArray[np.bool_]  # (N,)
+
+    def values(self, of: Callable[[Predictions], NDArray[Any]]) -> NDArray[Any]:
+        """(N, ...) what a network said of the M rows that it saw; NaN, or 0 in integers, in the other rows."""
+        return _spread([of(part) for part in self.parts], self.parts)
+
+    def column(self, values: NDArray[Any]) -> pa.Array:
+        """(N,) numbers as a column: null where the row is not classified or the number undefined."""
+        return pa.array(rounded(values), pa.float32(), mask=~self.classified | np.isnan(values))
+
+
 def _network_columns(
-    parts: Sequence[Predictions],
-    network: NetworkColumns,
-    probabilities: NDArray[np.float32],
-    classified: NDArray[np.bool_],
+    seen: _Seen, network: NetworkColumns, probabilities: NDArray[np.float32], radius: NDArray[np.float64]
 ) -> dict[str, pa.Array]:
-    """The columns of one network, null where the row is not classified.
+    """The columns of one network.
 
     The label is that of the stored, rounded probabilities: readers find the same.
     """
-    unseen = ~classified
-    outputs = [part.networks[network.prefix] for part in parts]
+    unseen = ~seen.classified
     known = np.nan_to_num(probabilities)
     labels = np.array(network.classes, dtype=object)[known.argmax(axis=1)]
     columns = {
@@ -147,15 +183,28 @@ def _network_columns(
         network.confidence: pa.array(known.max(axis=1), pa.float32(), mask=unseen),
         network.checkpoint_column: pa.array(np.full(len(labels), network.checkpoint), pa.string(), mask=unseen),
     }
+    logits = seen.values(lambda part: part.networks[network.prefix].logits)  # (N, K)
     for index, name in enumerate(network.classes):
         columns[network.probability(name)] = pa.array(probabilities[:, index], pa.float32(), mask=unseen)
-    for name in network.attention:
-        values = rounded(_spread([output.attention[name] for output in outputs], parts))
-        columns[network.statistic(name)] = pa.array(values, pa.float32(), mask=unseen | np.isnan(values))
-    maps = _spread([output.maps for output in outputs], parts)  # (N, 256)
+        columns[network.logit(name)] = seen.column(logits[:, index])
+    for name in UNCERTAINTY:
+        columns[network.single(name)] = seen.column(_single(seen, network, name))
+    statistics: dict[str, NDArray[Any]] = {name: _statistic(seen, network, name) for name in network.attention}
+    fov = np.concatenate([part.fov_arcsec for part in seen.parts]).astype(np.float64)
+    statistics |= sky_columns({name: statistics[name].astype(np.float64) for name in NEEDED}, fov, radius)
+    columns |= {network.statistic(name): seen.column(values) for name, values in statistics.items()}
+    maps = seen.values(lambda part: part.networks[network.prefix].maps)  # (N, 256)
     cells = pa.FixedSizeBinaryArray.from_buffers(pa.binary(256), len(maps), [None, pa.py_buffer(maps.tobytes())])
-    columns[network.map] = pc.if_else(pa.array(classified), cells, pa.scalar(None, pa.binary(256)))
+    columns[network.map] = pc.if_else(pa.array(seen.classified), cells, pa.scalar(None, pa.binary(256)))
     return columns
+
+
+def _single(seen: _Seen, network: NetworkColumns, name: str) -> NDArray[np.float32]:
+    return seen.values(lambda part: getattr(part.networks[network.prefix], name))
+
+
+def _statistic(seen: _Seen, network: NetworkColumns, name: str) -> NDArray[np.float32]:
+    return seen.values(lambda part: part.networks[network.prefix].attention[name])
 
 
 def _spread(values: Sequence[NDArray[Any]], parts: Sequence[Predictions]) -> NDArray[Any]:
