@@ -9,7 +9,7 @@ With a the map, a <- a - min(a, 0), p = a / sum a, c the centroid and Q = sum p 
     cx, cy             centroid
     sigma              sqrt((Qxx + Qyy) / 2)
     e1, e2, ellip      (Qxx - Qyy) / (Qxx + Qyy), 2 Qxy / (Qxx + Qyy), and their length
-    pa                 position angle of the major axis, 0 to 180 degrees east of north; NaN where ellip is 0
+    pa                 position angle of the major axis, 0 to 180 degrees east of north; NaN where ellip is 0 to rounding
     entropy            -sum p ln p / ln(hw), 1 for a uniform map
     area50             the smallest fraction of the pixels that holds half the attention
     gini               sum_k (2k - n - 1) p_(k) / n, p_(k) ascending, n = hw; 0 for a uniform map
@@ -38,7 +38,7 @@ ATTENTION_COLUMNS = (
 MAP_SIDE = 16  # cells a side of the stored map
 CENTRAL_RADIUS = 0.25  # image sides
 FLAT = 1e-6  # a range below this fraction of the largest value is float32 rounding (eps 1.2e-7) of a constant
-ROUND = 1e-9  # an ellipticity below this is float64 rounding of a round map
+ROUND = 1e-6  # an ellipticity below this is float32 rounding of a round map
 
 
 def attention_columns(config: NetworkConfig) -> tuple[str, ...]:
