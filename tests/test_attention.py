@@ -99,7 +99,7 @@ def test_a_negative_map_is_shifted_and_a_positive_one_is_not() -> None:
 
 @pytest.mark.parametrize("value", [0.0, -3.0, 7.0, math.nan, math.inf, -math.inf])
 def test_a_map_that_says_nothing_is_flat_and_does_not_touch_its_neighbour(value: float) -> None:
-    good = blob((0.3, 0.3), (0.1, 0.1), 0, side=8).float()
+    good = blob((0.3, 0.3), (0.12, 0.1), 0, side=8).float()
     bad = torch.full((1, 8, 8), value)
     found = statistics(torch.cat([bad, good]))
     assert found["flat"].tolist() == [1, 0]
