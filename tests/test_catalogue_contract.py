@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import resources
 
 import pyarrow as pa
 import pytest
 
+from pipeline.catalogue.columns import columns_markdown, row_schema
 from pipeline.catalogue.contract import (
     ColumnDocument,
     catalogue_document,
@@ -19,6 +22,7 @@ from pipeline.catalogue.contract import (
 from pipeline.catalogue.rows import PLAN_COLUMNS
 from pipeline.data import RowFlag, Status
 from pipeline.errors import JobError
+from tests import catalogue_rows
 from tests.catalogue_rows import NETWORK
 
 NOTHING = pa.schema([])
@@ -30,6 +34,7 @@ def described_columns() -> Iterator[ColumnDocument]:
     yield from document.network_columns
     yield from document.map_columns
     yield from document.provenance_columns
+    yield from document.published_columns
 
 
 def test_the_documented_flags_are_the_bits_of_the_code() -> None:
@@ -140,3 +145,28 @@ def test_the_source_contract_has_the_columns_of_a_plan() -> None:
     columns = {column.name: column.required for column in sources_document().columns}
     assert [name for name, required in columns.items() if required] == ["object_id", "ra", "dec"]
     assert set(columns) - {"path"} == set(PLAN_COLUMNS) - {"tile"}
+
+
+@pytest.mark.parametrize(
+    ("name", "verb", "made"),
+    [("COLUMNS.md", "columns", columns_markdown), ("catalogue.schema.json", "row", row_schema)],
+)
+def test_what_is_made_of_the_contract_is_in_step(name: str, verb: str, made: Callable[[], str]) -> None:
+    stored = (resources.files("schemas") / name).read_text("utf-8")
+    assert stored == made(), f"run: pipeline schema {verb} > schemas/{name}"
+
+
+def test_the_schema_of_a_row_takes_the_rows_of_a_catalogue_and_no_others() -> None:
+    from jsonschema import Draft202012Validator
+
+    validator = Draft202012Validator(json.loads(row_schema()))
+    rows = catalogue_rows.table_of(catalogue_rows.plan_rows(12)).drop_columns(["net_att_map"]).to_pylist()
+    assert [error.message for row in rows for error in validator.iter_errors(row)] == []
+    lost = {name: value for name, value in rows[0].items() if name != "run_id"}
+    for wrong in (lost, {**rows[0], "status": "fine"}, {**rows[0], "net_p_round": "0.5"}, {**rows[0], "ra": None}):
+        assert not validator.is_valid(wrong)
+
+
+def test_a_source_column_with_the_name_of_a_recommendation_is_refused() -> None:
+    with pytest.raises(JobError, match="column 'Recommended_spiral' of the source table has the name of a published"):
+        unit_schema([NETWORK], pa.int64(), pa.schema([("Recommended_spiral", pa.bool_())]))

@@ -17,6 +17,7 @@ from pipeline.errors import JobError
 
 MAP_SUFFIX = "_att_map"
 _TYPES = {
+    "bool": pa.bool_(),
     "int32": pa.int32(),
     "int64": pa.int64(),
     "float32": pa.float32(),
@@ -101,6 +102,7 @@ class CatalogueDocument(_Document):
     network_columns: tuple[ColumnDocument, ...]
     map_columns: tuple[ColumnDocument, ...]
     provenance_columns: tuple[ColumnDocument, ...]
+    published_columns: tuple[ColumnDocument, ...]
     statistics: Mapping[str, StatisticDocument]
     statuses: Mapping[str, str]
     flags: Mapping[str, FlagDocument]
@@ -132,6 +134,10 @@ def unit_schema(networks: Sequence[NetworkColumns], id_type: pa.DataType, passth
     taken = {field.name.lower(): "a column of the pipeline" for field in fields}
     if len(taken) < len(fields):
         raise JobError(f"networks {[network.prefix for network in networks]} give two columns the same name")
+    for network in networks[:1]:
+        taken |= {
+            field.name.lower(): "a published column" for field in recommended_fields(network.prefix, network.classes)
+        }
     for field in passthrough:
         if not has_datatype(field.type):
             raise JobError(
@@ -148,6 +154,13 @@ def unit_schema(networks: Sequence[NetworkColumns], id_type: pa.DataType, passth
 def catalogue_schema(unit: pa.Schema) -> pa.Schema:
     """The published columns: those of a unit without the attention maps."""
     return pa.schema([field for field in unit if not is_map(field)])
+
+
+def recommended_fields(network: str, classes: Sequence[str]) -> list[pa.Field]:
+    """The columns that publishing adds: one a class of the job's first network."""
+    columns = catalogue_document().published_columns
+    names = [{"{network}": network, "{class}": name} for name in classes]
+    return [_field(_replaced(column, each), pa.int64()) for column in columns for each in names]
 
 
 def maps_schema(unit: pa.Schema) -> pa.Schema | None:

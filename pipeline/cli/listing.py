@@ -79,18 +79,22 @@ def networks() -> None:
 
 
 def schema(
-    name: Annotated[str, typer.Argument(help="job, catalogue or sources")] = "job",
+    name: Annotated[str, typer.Argument(help="job, catalogue, row, columns, recommended or sources")] = "job",
 ) -> None:
-    """Print a data contract: the JSON Schema of a job file, or the columns of the catalogue or of a source table."""
+    """Print a data contract: the JSON Schema of a job file (job) or of a catalogue row (row), the table of the columns
+    (columns), the contract that they come from (catalogue), the cuts of the recommended classes, or a source table's
+    columns."""
     with screen.answers():
         from importlib.resources import files
 
+        from pipeline.catalogue.columns import columns_markdown, row_schema
         from pipeline.errors import JobError
         from pipeline.job import job_schema
 
-        if name == "job":
-            screen.out.out(job_schema(), end="")
-        elif name in ("catalogue", "sources"):
+        made = {"job": job_schema, "row": row_schema, "columns": columns_markdown}
+        if name in made:
+            screen.out.out(made[name](), end="")
+        elif name in ("catalogue", "recommended", "sources"):
             screen.out.out((files("schemas") / f"{name}.yaml").read_text(), end="")
         else:
-            raise JobError(f"no schema {name!r}: job, catalogue or sources")
+            raise JobError(f"no schema {name!r}: {', '.join(made)}, catalogue, recommended or sources")
