@@ -9,7 +9,7 @@ With a the map, a <- a - min(a, 0), p = a / sum a, c the centroid and Q = sum p 
     cx, cy             centroid
     sigma              sqrt((Qxx + Qyy) / 2)
     e1, e2, ellip      (Qxx - Qyy) / (Qxx + Qyy), 2 Qxy / (Qxx + Qyy), and their length
-    pa                 position angle of the major axis, 0 to 180 degrees east of north; NaN where ellip is 0 to rounding
+    pa                 position angle of the major axis, 0 to 180 degrees east of north; NaN where ellip rounds to 0
     entropy            -sum p ln p / ln(hw), 1 for a uniform map
     area50             the smallest fraction of the pixels that holds half the attention
     gini               sum_k (2k - n - 1) p_(k) / n, p_(k) ascending, n = hw; 0 for a uniform map

@@ -115,6 +115,10 @@ def _sources(ra: NDArray[np.float64], dec: NDArray[np.float64], number: int, ran
 def _predictions(rows: int, networks: Sequence[NetworkColumns], random: np.random.Generator) -> Predictions:
     outputs = {
         each.prefix: NetworkOutput(
+            logits=random.normal(0, 3, (rows, len(CLASSES))).astype(np.float32),
+            entropy=random.random(rows, dtype=np.float32),
+            spread=random.random(rows, dtype=np.float32),
+            novelty=random.random(rows, dtype=np.float32),
             probabilities=random.dirichlet(np.full(len(CLASSES), 0.3), rows).astype(np.float32),
             attention={name: random.random(rows, dtype=np.float32) for name in each.attention},
             maps=random.integers(0, 256, (rows, 256), dtype=np.uint8),
