@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.cli import listing, looking, running, screen, showing
+from pipeline.cli import cutting, listing, looking, running, screen, showing
 
 app = typer.Typer(
     name="pipeline",
@@ -23,6 +23,7 @@ for verb in (
     running.run,
     running.retry,
     running.finalise,
+    cutting.cutouts,
     looking.status,
     looking.verify,
     looking.query,

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from pipeline.executors import watch
     from pipeline.executors.session import Reporter
 
-EXTRAS = {"torch": "run", "ray": "run", "astropy": "run", "fitsio": "run", "safetensors": "run", "galsim": "mock"}
+EXTRAS = {
+    **dict.fromkeys(("torch", "ray", "astropy", "fitsio", "safetensors"), "run"),
+    **dict.fromkeys(("PIL", "matplotlib"), "train"),
+    "galsim": "mock",
+}
 LOG_SECONDS = 10.0  # between two progress lines where there is no terminal
 
 
