@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ObjectId = int | str
+Way = Literal["file", "ranges", "cutout"]
+"""How the pixels of a source come: of a whole file, of the byte ranges needed, or of the survey's cutout service."""
 
 
 class Status(StrEnum):

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -90,8 +90,11 @@ class Job(_Section):
 
     @model_validator(mode="after")
     def _sources_exist(self) -> Job:
-        if self.sources.table is None and isinstance(self.survey, FilesConfig):
-            raise ValueError("the job classifies files: it needs sources.table (--sources TABLE)")
+        if self.sources.table is None and not self.survey.sweeps:
+            survey = f"{self.survey.kind} {self.survey.release}".strip()
+            raise ValueError(
+                f"the survey {survey} has no source table of its own: it needs sources.table (--sources TABLE)"
+            )
         return self
 
     def digest(self, checkpoints: Mapping[str, str]) -> str:
@@ -124,6 +127,11 @@ class Job(_Section):
     def public(self) -> dict[str, Any]:
         """The job as it may be written to disk: without credentials in its URLs."""
         return _without_credentials(self.model_dump(mode="json"))
+
+
+def survey_kinds() -> tuple[type[BaseModel], ...]:
+    """The configs that the section `survey:` may be."""
+    return get_args(Job.model_fields["survey"].annotation)
 
 
 def job_names() -> list[str]:

@@ -42,8 +42,6 @@ from pipeline.planner.plan import Plan, open_plan
 from pipeline.preprocess import contract_image, field_of_view, frame_width, judge
 from pipeline.storage import Storage
 from pipeline.surveys import Survey
-from pipeline.surveys.files import FilesConfig, FilesSurvey
-from pipeline.surveys.legacy import LegacySurvey
 
 if TYPE_CHECKING:
     from pipeline.catalogue.commits import Manifest
@@ -70,8 +68,7 @@ class Work:
     @property
     def provenance(self) -> Provenance:
         survey = self.job.survey
-        release = "" if isinstance(survey, FilesConfig) else survey.release
-        return Provenance(survey=survey.kind, release=release, run_id=self.run_id, networks=self.networks)
+        return Provenance(survey=survey.kind, release=survey.release, run_id=self.run_id, networks=self.networks)
 
 
 def load(work: Work, unit: WorkUnit, chunk: int) -> Chunk:
@@ -160,11 +157,9 @@ def predictor(work: Work) -> Predictor:
 
 def open_survey(job: Job, tiles: pa.Table | None) -> Survey:
     """The survey of the job; `tiles` is the plan's copy of its tile table, None for surveys without one."""
-    if isinstance(job.survey, FilesConfig):
-        return FilesSurvey(job.survey)
-    if tiles is None:
+    if tiles is None and job.survey.tile_lists:
         raise CatalogueError("the plan has no tile table")
-    return LegacySurvey(job.survey, tiles)
+    return job.survey.build(tiles)
 
 
 def _unit_rows(work: Work, unit: WorkUnit) -> pa.Table:

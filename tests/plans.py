@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.data import Cutout, Product, Source
+from pipeline.data import Cutout, Product, Source, Way
 from pipeline.errors import NoCoverage
 from pipeline.planner.planning import Plan, UnitSize, plan
 from pipeline.storage import Storage
@@ -22,6 +22,7 @@ class Squares:
     """A survey whose tiles are squares of one degree north of the equator."""
 
     bands: tuple[str, ...] = ("g", "r", "z")
+    ways: tuple[Way, ...] = ("file", "ranges")
 
     def tiles(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.str_]:
         assert np.isfinite(ra).all() and np.isfinite(dec).all(), "a survey never sees what is no position"
@@ -32,7 +33,10 @@ class Squares:
         images = [Product(tile, "image", band, f"{tile}/{band}.fits.fz") for band in self.bands]
         return (*images, Product(tile, "maskbits", None, f"{tile}/mask.fits.fz"))
 
-    def cut(self, open_product: OpenProduct, source: Source, width: float | None) -> Cutout:
+    def cutouts(self, source: Source, width: float, pixels: int) -> tuple[Product, ...]:
+        return ()
+
+    def cut(self, open_product: OpenProduct, source: Source, width: float | None, way: Way = "file") -> Cutout:
         raise NoCoverage("positions only")
 
 

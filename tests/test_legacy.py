@@ -223,10 +223,10 @@ def test_paths_are_those_of_the_published_tree() -> None:
     products = _survey(brick_sky()).products("south/EN")
     assert products[0].path == "dr10/south/coadd/EN/EN/legacysurvey-EN-image-g.fits.fz"
     config = LegacyConfig(release="dr9", regions=("north", "south"))
-    assert config.tables == {
-        "north": "dr9/north/survey-bricks-dr9-north.fits.gz",
-        "south": "dr9/south/survey-bricks-dr9-south.fits.gz",
-    }
+    assert [(found.region, found.path) for found in config.tile_lists] == [
+        ("north", "dr9/north/survey-bricks-dr9-north.fits.gz"),
+        ("south", "dr9/south/survey-bricks-dr9-south.fits.gz"),
+    ]
 
 
 def test_a_table_without_the_columns_is_an_error_that_names_them() -> None:
@@ -273,7 +273,7 @@ def test_strips_of_the_mock_sky_are_within_a_hundredth_of_the_peak(noiseless_tre
     brick = scene.bricks[1]
     wide = brick_flux(replace(brick, pixels=brick.pixels + 2 * room), scene.lights, scene.gap, None)
     config = LegacyConfig()
-    table = read_table(str(noiseless_tree), config.tables["south"], config.table_columns)
+    table = read_table(str(noiseless_tree), config.tile_lists[0].path, config.tile_lists[0].columns)
     survey = LegacySurvey(config, table.append_column("region", pa.array(["south"] * len(table))))
     edges = [g for g in scene.galaxies if brick.owns(np.array([g.ra]), np.array([g.dec]))[0]]
     checked = 0

@@ -1,19 +1,23 @@
-"""What every survey promises. A new survey joins with one line in SURVEYS."""
+"""What every survey promises, by each way to its pixels. A new survey joins with one line in SURVEYS."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from pipeline.data import Cutout, Product, Source
+from pipeline.data import Cutout, Product, Source, Way
 from pipeline.errors import ArchiveError, BadImage, SourceError
+from pipeline.job import survey_kinds
 from pipeline.surveys import OpenProduct, Survey, TileImage
-from pipeline.surveys.files import FilesConfig, FilesSurvey
-from pipeline.surveys.legacy import LegacyConfig, LegacySurvey
-from tests.skies import PIXEL, ArrayImage, Blob, BrickSky, path, tan_header
+from pipeline.surveys.files import FilesConfig
+from pipeline.surveys.legacy import LegacyConfig
+from pipeline.surveys.wcs import linearised
+from tests.skies import PIXEL, ArrayImage, Blob, BrickSky, matrix, path, tan_header
+from tests.survey_services import Viewer
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,9 @@ class Case:
     survey: Survey
     archive: OpenProduct
     source: Source
+    way: Way = "file"
+    pixel: float = PIXEL  # arcsec
+    angle: float = 0.0  # deg: of the pixels against north
 
 
 BLOB = Blob(30.0, 31.0, 0.8, 20.0)  # well inside the brick EN
@@ -31,7 +38,12 @@ BLOB = Blob(30.0, 31.0, 0.8, 20.0)  # well inside the brick EN
 def _legacy() -> Case:
     sky = BrickSky(ra=150.0, dec=2.0, blobs=(BLOB,))
     source = Source(1, *sky.position(BLOB.east, BLOB.north), "south/EN")
-    return Case(LegacySurvey(LegacyConfig(), sky.table()), sky, source)
+    return Case(LegacyConfig().build(sky.table()), sky, source)
+
+
+def _legacy_service() -> Case:
+    case, sky = _legacy(), BrickSky(ra=150.0, dec=2.0, blobs=(BLOB,))
+    return replace(case, archive=Viewer(sky), way="cutout")
 
 
 def _files() -> Case:
@@ -40,10 +52,10 @@ def _files() -> Case:
     header = {**tan_header(*sky.centres["EN"], sky.size), "SURVEY": "sky", "IMAGETYP": "image", "BANDS": "grz"}
     image = ArrayImage(planes, header)
     source = Source(1, *sky.position(BLOB.east, BLOB.north), "mine.fits")
-    return Case(FilesSurvey(FilesConfig()), lambda product: image, source)
+    return Case(FilesConfig().build(None), lambda product: image, source)
 
 
-SURVEYS: dict[str, Callable[[], Case]] = {"legacy": _legacy, "files": _files}
+SURVEYS: dict[str, Callable[[], Case]] = {"legacy": _legacy, "legacy cutout": _legacy_service, "files": _files}
 
 
 @pytest.fixture(params=SURVEYS, scope="module")
@@ -52,7 +64,19 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def _cut(case: Case, width: float | None = 20.0, archive: OpenProduct | None = None) -> Cutout:
-    return case.survey.cut(archive or case.archive, case.source, width)
+    return case.survey.cut(archive or case.archive, case.source, width, case.way)
+
+
+def test_every_kind_of_survey_is_held_to_this() -> None:
+    assert {name.split()[0] for name in SURVEYS} == {config.model_fields["kind"].default for config in survey_kinds()}
+
+
+def test_a_survey_says_by_which_ways_it_can_be_read(case: Case) -> None:
+    assert case.way in case.survey.ways
+    assert set(case.survey.ways) <= set(get_args(Way))
+    asked = case.survey.cutouts(case.source, 20.0, 80)
+    assert bool(asked) == ("cutout" in case.survey.ways)
+    assert all(product.kind == "cutout" and "://" in product.path for product in asked)
 
 
 def test_a_cutout_has_every_band_in_one_shape_and_type(case: Case) -> None:
@@ -87,12 +111,12 @@ def test_the_source_stands_where_the_grid_says(case: Case) -> None:
     y, x = np.indices(light.shape)
     centroid = (light * x).sum() / light.sum(), (light * y).sum() / light.sum()
     assert centroid == pytest.approx(cutout.grid.centre, abs=0.01)
-    assert cutout.grid.pixel_scale == pytest.approx(PIXEL, rel=1e-5)
-    assert cutout.grid.matrix == pytest.approx(np.diag([-1, 1]) / PIXEL, abs=0.01)
+    assert cutout.grid.pixel_scale == pytest.approx(case.pixel, rel=1e-4)
+    assert cutout.grid.matrix == pytest.approx(matrix(case.pixel, case.angle), abs=0.01)
 
 
 def test_products_have_paths_of_their_own(case: Case) -> None:
-    products = case.survey.products(case.source.tile)
+    products = case.survey.products(case.source.tile) or case.survey.cutouts(case.source, 20.0, 80)
     assert len({product.path for product in products}) == len(products) > 0
     assert all(product.tile == case.source.tile for product in products)
 
@@ -117,14 +141,17 @@ def test_an_archive_without_the_files_is_an_error_of_the_source(case: Case) -> N
 def test_zeros_and_nans_are_not_data(case: Case) -> None:
     def holed(product: Product) -> TileImage:
         image = case.archive(product)
-        if product.kind != "image":
+        if product.kind == "maskbits":
             return image
-        pixels = image.section(0, image.shape[-2], 0, image.shape[-1])
-        pixels[..., 150:200, :] = 0
-        pixels[..., 200:210, :] = np.nan
+        height, length = image.shape[-2:]
+        centre = linearised(image.header, (height, length), (case.source.ra, case.source.dec), product.path).centre
+        row = round(centre[1])
+        pixels = image.section(0, height, 0, length)
+        pixels[..., row + 2 : row + 10, :] = 0
+        pixels[..., row + 10 : row + 14, :] = np.nan
         return ArrayImage(pixels, image.header)
 
     cutout = _cut(case, archive=holed)
-    assert 30 < np.count_nonzero(cutout.bad.all(axis=(0, 2))) < cutout.bad.shape[1]
+    assert 6 < np.count_nonzero(cutout.bad.all(axis=(0, 2))) < 16
     assert np.isfinite(cutout.flux).all()
     assert (cutout.flux[cutout.bad] == 0).all()

@@ -51,7 +51,7 @@ def write_sweep(root: Path, name: str, table: Any, tree: str = "dr10/south/sweep
 
 def swept(root: Path | str, *, selection: Selection | None = None, **options: Any) -> pa.Table:
     config = options.pop("config", LegacyConfig())
-    return pa.Table.from_batches(sweep_batches(str(root), config, selection, **options))
+    return pa.Table.from_batches(sweep_batches(str(root), config.sweeps, selection, **options))
 
 
 def test_the_packed_id_is_desis_targetid() -> None:
@@ -169,8 +169,6 @@ def test_pass_through_may_name_any_sweep_column_in_any_case(mock_tree: Path) -> 
 def test_a_tree_without_sweeps_asks_for_a_table(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"no sweep tables in dr10/south/sweep/10\.1: give the sources with --sources"):
         swept(tmp_path)
-    with pytest.raises(JobError, match="release dr11: give the sources with --sources"):
-        swept(tmp_path, config=LegacyConfig(release="dr11"))
 
 
 @pytest.fixture

@@ -44,8 +44,7 @@ def jobs() -> None:
 def surveys() -> None:
     """List the kinds of survey and their settings."""
     with screen.answers():
-        from pipeline.surveys.files import FilesConfig
-        from pipeline.surveys.legacy import LegacyConfig
+        from pipeline.job import survey_kinds
 
         rows = [
             (
@@ -53,7 +52,7 @@ def surveys() -> None:
                 (config.__doc__ or "").splitlines()[0],
                 ", ".join(config.model_fields),
             )
-            for config in (LegacyConfig, FilesConfig)
+            for config in survey_kinds()
         ]
         screen.grid(("kind", "what it reads", "settings of `survey:`"), rows)
 

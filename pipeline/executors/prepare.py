@@ -26,8 +26,6 @@ from pipeline.sources.sweeps import sweep_batches
 from pipeline.sources.tables import readable
 from pipeline.stages import Work, open_survey
 from pipeline.storage import Storage, without_credentials
-from pipeline.surveys.files import FilesConfig
-from pipeline.surveys.legacy import LegacyConfig
 
 if TYPE_CHECKING:
     from pipeline.models.network import NetworkConfig
@@ -79,17 +77,18 @@ def tile_table(job: Job) -> pa.Table | None:
 
     Raises JobError where the job names no mirror, ArchiveUnreachable where it does not answer.
     """
-    if isinstance(job.survey, FilesConfig):
+    if not job.survey.tile_lists:
         return None
     root = _mirror(job)
     tables = []
-    for region, path in job.survey.tables.items():
+    for wanted in job.survey.tile_lists:
         try:
-            table = read_table(root, path, job.survey.table_columns)
+            table = read_table(root, wanted.path, wanted.columns)
         except FileNotFoundError as error:
-            message = f"no {path} below {without_credentials(root)}: is this the root of a {job.survey.release} tree?"
+            release = f"{job.survey.kind} {job.survey.release}".strip()
+            message = f"no {wanted.path} below {without_credentials(root)}: is this the root of a {release} tree?"
             raise ArchiveUnreachable(message) from error
-        tables.append(table.append_column("region", pa.array([region] * table.num_rows, pa.string())))
+        tables.append(table.append_column("region", pa.array([wanted.region] * table.num_rows, pa.string())))
     return pa.concat_tables(tables)
 
 
@@ -128,11 +127,9 @@ def _batches(job: Job) -> Iterator[pa.RecordBatch]:
             region=sources.region,
             limit=sources.limit,
         )
-    if not isinstance(job.survey, LegacyConfig):
-        raise JobError("the job needs sources.table (--sources TABLE)")
     return sweep_batches(
         _mirror(job),
-        job.survey,
+        job.survey.sweeps,
         sources.selection,
         pass_through=sources.pass_through,
         region=sources.region,

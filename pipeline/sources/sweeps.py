@@ -23,9 +23,7 @@ from pipeline.sources.batches import RESERVED, Region, Selection, resolve, separ
 from pipeline.sources.tables import OpenTable, open_fits
 from pipeline.storage import without_credentials
 from pipeline.surveys.bricks import owned_by_north
-from pipeline.surveys.legacy import LegacyConfig
 
-FOLDERS = {"dr9": "sweep/9.0", "dr10": "sweep/10.1"}  # 10.1 mends 598 bricks of 10.0
 TYPES = ("PSF", "REX", "EXP", "DEV", "SER", "DUP")
 BANDS = ("g", "r", "z")
 PASS_THROUGH = (
@@ -44,7 +42,7 @@ _DERED = "dered_mag_"
 
 def sweep_batches(
     root: str,
-    config: LegacyConfig,
+    folders: Mapping[str, str],
     selection: Selection | None = None,
     *,
     pass_through: Sequence[str] | None = None,
@@ -53,9 +51,10 @@ def sweep_batches(
 ) -> Iterator[pa.RecordBatch]:
     """The selected sources of the tree below `root`, each once: at the seam, those of the tree that owns the sky.
 
-    `root` is a folder or an fsspec URL; files that the region does not meet are not read, remote ones are fetched
-    whole, one at a time. object_id is DESI's TARGETID, radius is SHAPE_R. `pass_through` may name any sweep column
-    in any case, and comes out in lower case; None is PASS_THROUGH.
+    `root` is a folder or an fsspec URL, `folders` the place of each region's tables below it. Files that the region
+    of the job does not meet are not read, remote ones are fetched whole, one at a time. object_id is DESI's TARGETID,
+    radius is SHAPE_R. `pass_through` may name any sweep column in any case, and comes out in lower case; None is
+    PASS_THROUGH.
     Raises JobError where the tree has no sweeps, lacks a column or has types that are none, ArchiveUnreachable.
     """
     selection = selection or Selection()
@@ -63,7 +62,7 @@ def sweep_batches(
     if clash := [name for name in wanted if name in RESERVED]:
         raise JobError(f"sources.pass_through names {', '.join(clash)}, which the plan has already")
     left = limit
-    for tree, raw in _raw_batches(root, config, region, wanted):
+    for tree, raw in _raw_batches(root, folders, region, wanted):
         batch = taken(_selected(raw, tree, selection, wanted), region, left)
         yield batch
         left = None if left is None else left - batch.num_rows
@@ -109,23 +108,20 @@ def _foot(region: Region, ra: float, dec1: float, dec2: float) -> list[float]:
 
 
 def _raw_batches(
-    root: str, config: LegacyConfig, region: Region | None, wanted: Sequence[str]
+    root: str, folders: Mapping[str, str], region: Region | None, wanted: Sequence[str]
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Batches of every sweep that the region meets, with the tree that it is of; one file is held at a time."""
     with ArchiveFiles(root) as files:
-        for tree, path in _files_of(root, config, region):
+        for tree, path in _files_of(root, folders, region):
             local = _fetched(files, path)
             opened = open_fits(f"{without_credentials(root).rstrip('/')}/{path}", local)
             yield from ((tree, batch) for batch in _rows(opened, wanted))
             files.release(local)
 
 
-def _files_of(root: str, config: LegacyConfig, region: Region | None) -> Iterator[tuple[str, str]]:
+def _files_of(root: str, folders: Mapping[str, str], region: Region | None) -> Iterator[tuple[str, str]]:
     """(tree, path below the root) of the sweep files to read, by name."""
-    if config.release not in FOLDERS:
-        raise JobError(f"no sweep folder is known for release {config.release}: give the sources with --sources")
-    for tree in config.regions:
-        folder = f"{config.release}/{tree}/{FOLDERS[config.release]}"
+    for tree, folder in folders.items():
         names = _listed(root, folder)
         boxes = {name: box for name in sorted(names) if (box := sweep_box(name)) is not None}
         if not boxes:

@@ -1,4 +1,4 @@
-"""Boxes of pixels: where a cutout lies on its tile, and how its pixels are read there or sampled elsewhere."""
+"""Boxes of pixels: where a cutout lies on its tile, and how its pixels are read there."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data import PixelGrid
-from pipeline.resample import LOBES, Flags, Floats, Positions, sample_at
+from pipeline.resample import LOBES, Flags, Floats
 from pipeline.surveys import TileImage
-from pipeline.surveys.tan import Tan
 
 SMALLEST_IMAGE = 128  # pixels a side: images no smaller than this find all their pixels inside the margin
 
@@ -54,21 +53,3 @@ def read(image: TileImage, box: Box) -> tuple[Floats, Flags]:
     pixels: NDArray[Any] = image.section(box.y0, box.y1, box.x0, box.x1)
     flux = np.asarray(pixels, dtype=np.float32)
     return flux, ~np.isfinite(flux) | (flux == 0)
-
-
-def sample(image: TileImage, tan: Tan, ra: Positions, dec: Positions) -> tuple[Floats, Flags]:
-    """The image at positions (K,) in degrees, by Lanczos-3: values (K,) and where it has none."""
-    height, width = image.shape[-2:]
-    x, y = tan.to_pixels(ra, dec)
-    values, unknown = np.zeros(len(ra), np.float32), np.ones(len(ra), np.bool_)
-    covered = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)  # NaN: the far side of the sky
-    if not covered.any():
-        return values, unknown
-    x, y = x[covered], y[covered]
-    low_x, low_y = int(np.floor(x.min())) - LOBES, int(np.floor(y.min())) - LOBES
-    high_x, high_y = int(np.ceil(x.max())) + LOBES + 1, int(np.ceil(y.max())) + LOBES + 1
-    box = Box(low_y, high_y, low_x, high_x).within(height, width)
-    flux, bad = read(image, box)
-    sampled, missing = sample_at(flux[None], bad[None], x - box.x0, y - box.y0)
-    values[covered], unknown[covered] = sampled[0], missing[0]
-    return values, unknown

@@ -76,10 +76,15 @@ class Bricks:
 
 def owned_by_north(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(N,) positions in degrees that belong to the north tree: Dec >= 32.375 and galactic b > 0."""
+    return (dec >= SEAM_DEC) & in_north_galactic_cap(ra, dec)
+
+
+def in_north_galactic_cap(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N,) positions in degrees north of the galactic equator."""
     pole_ra, pole_dec = np.radians(_POLE)
     d = np.radians(dec)
     sin_b = np.sin(pole_dec) * np.sin(d) + np.cos(pole_dec) * np.cos(d) * np.cos(np.radians(ra) - pole_ra)
-    north: NDArray[np.bool_] = (dec >= SEAM_DEC) & (sin_b > 0)
+    north: NDArray[np.bool_] = sin_b > 0
     return north
 
 

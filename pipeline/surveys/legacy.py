@@ -6,23 +6,27 @@ Facts: legacysurvey.org pages dr10/files, dr10/bitmasks and dr9/files; legacypip
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.data import Cutout, PixelGrid, Product, RowFlag, Source
+from pipeline.data import Cutout, Expected, Product, RowFlag, Source, Way
 from pipeline.errors import ArchiveError, BadImage, JobError, NoCoverage
-from pipeline.surveys import OpenProduct, TileImage
-from pipeline.surveys.boxes import Box, read, sample
-from pipeline.surveys.bricks import Bricks, brick_columns, owned_by_north
+from pipeline.surveys import OpenProduct, TileImage, TileList
+from pipeline.surveys.boxes import Box
+from pipeline.surveys.bricks import SEAM_DEC, Bricks, brick_columns, in_north_galactic_cap, owned_by_north
+from pipeline.surveys.cubes import cut_cube
+from pipeline.surveys.legacy_service import MOST_PIXELS, PIXEL, URL, brick_cutout
+from pipeline.surveys.mosaic import Plane, Planes, stitched
+from pipeline.surveys.served import served, side
 from pipeline.surveys.tan import Tan
 
-PIXEL = 0.262  # arcsec (legacypipe, `wcs_for_brick`)
+SWEEPS = {"dr9": "sweep/9.0", "dr10": "sweep/10.1"}  # 10.1 mends 598 bricks of 10.0; DR11's is not known to us
 BAD_BITS = sum(1 << bit for bit in (1, 2, 3, 4, 5, 6, 7, 11, 14, 15))
 """Bits of maskbits that count as masked: BRIGHT, SATUR and ALLMASK of every band, MEDIUM (dr10/bitmasks).
 
@@ -35,7 +39,10 @@ _SPREAD: NDArray[np.float64] = np.linspace(-0.5, 0.5, 5)  # of the box: where ne
 
 
 class LegacyConfig(BaseModel):
-    """Bricks of the DESI Legacy Imaging Surveys (DECaLS, BASS, MzLS), from a copy of their tree."""
+    """Bricks of the DESI Legacy Imaging Surveys (DECaLS, BASS, MzLS), DR9 to DR11, from a copy of their tree.
+
+    DR10 has no north: with `regions: [south, north]` the north is DR9's, as in the survey's own layer `ls-dr10`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,19 +51,48 @@ class LegacyConfig(BaseModel):
     regions: tuple[Literal["north", "south"], ...] = Field(default=("south",), min_length=1)
     bands: tuple[str, ...] = Field(default=("g", "r", "z"), min_length=1)
     use_maskbits: bool = True
-    frame: float = Field(default=64.0, gt=0)  # arcsec: what a job gets that asks for the whole frame
+    frame: float = Field(default=64.0, gt=0, le=MOST_PIXELS * PIXEL)  # arcsec: for a job that asks for the whole frame
+    cutout_service: str | None = URL  # None: whole files and ranges only
+    sweep_folder: str | None = None  # below the region; None: the release's own
+
+    @model_validator(mode="after")
+    def _bands_exist(self) -> Self:
+        if "north" in self.regions and "i" in self.bands:
+            raise ValueError("the north has no i band: use regions [south], or bands g, r, z")
+        return self
 
     @property
-    def tables(self) -> Mapping[str, str]:
-        """Region -> path of its survey-bricks table below the root."""
-        return {
-            region: f"{self.release}/{region}/survey-bricks-{self.release}-{region}.fits.gz" for region in self.regions
-        }
+    def tile_lists(self) -> tuple[TileList, ...]:
+        """The survey-bricks table of each region."""
+        columns = brick_columns(self.bands)
+        return tuple(
+            TileList(f"{release}/{region}/survey-bricks-{release}-{region}.fits.gz", columns, region)
+            for region, release in self._releases.items()
+        )
 
     @property
-    def table_columns(self) -> tuple[str, ...]:
-        """The columns that are read of those tables."""
-        return brick_columns(self.bands)
+    def sweeps(self) -> Mapping[str, str]:
+        """The folder of each region, {} where nobody has said what it is called."""
+        folders = {region: self.sweep_folder or SWEEPS.get(release) for region, release in self._releases.items()}
+        return {region: f"{self._releases[region]}/{region}/{name}" for region, name in folders.items() if name}
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return () if self.cutout_service is None else (self.cutout_service,)
+
+    def release_of(self, region: str) -> str:
+        """The release that a region's images are of."""
+        return "dr9" if self.release == "dr10" and region == "north" else self.release
+
+    def build(self, tiles: pa.Table | None) -> LegacySurvey:
+        """The survey on its survey-bricks tables. Raises JobError."""
+        if tiles is None:
+            raise JobError("the Legacy Surveys need their survey-bricks tables")
+        return LegacySurvey(self, tiles)
+
+    @property
+    def _releases(self) -> dict[str, str]:
+        return {region: self.release_of(region) for region in self.regions}
 
 
 class ArchiveIncomplete(ArchiveError):
@@ -69,7 +105,7 @@ class _Brick:
 
     region: str
     number: int
-    images: Mapping[str, TileImage]  # by band, those that the archive has
+    planes: Planes
     tan: Tan
 
 
@@ -84,6 +120,7 @@ class LegacySurvey:
         if "region" not in bricks.column_names:
             raise JobError("the survey-bricks table lacks the column region")
         self.bands = config.bands
+        self.ways: tuple[Way, ...] = ("file", "ranges", "cutout") if config.cutout_service else ("file", "ranges")
         self._config = config
         region = np.asarray(bricks["region"].to_pylist(), dtype=np.str_)
         self._bricks: dict[str, Bricks] = {
@@ -108,67 +145,43 @@ class LegacySurvey:
         images = tuple(self._product(tile, band) for band in self.bands)
         return (*images, self._product(tile, None)) if self._config.use_maskbits else images
 
-    def cut(self, open_product: OpenProduct, source: Source, width: float | None) -> Cutout:
+    def cutouts(self, source: Source, width: float, pixels: int) -> tuple[Product, ...]:
+        """One cube of `pixels` x `pixels` at the native 0.262 arcsec, whatever the width."""
+        region, _ = self._find(source.tile)
+        service, release = self._config.cutout_service, self._config.release_of(region)
+        return () if service is None else (brick_cutout(service, release, self.bands, source, pixels),)
+
+    def cut(self, open_product: OpenProduct, source: Source, width: float | None, way: Way = "file") -> Cutout:
         """The sky around `source` on its own brick's pixels; what leaves the brick comes from its neighbours.
 
         The brick's own pixels are as they are in the file, but for the unit. The strip that it lacks is
         reprojected from the neighbours of the same region onto the brick's grid, and the row is flagged EDGE.
-        `masked_fraction` is of the part inside the brick, NaN where the mask was not read.
+        `masked_fraction` is of the part inside the brick, NaN where the mask was not read. By way of the cutout
+        service all pixels are resampled, bricks that overlap are averaged, and there is no mask.
         """
         if not source.tile:
             raise NoCoverage(f"no brick of {self._config.release} with {', '.join(self.bands)} at this position")
+        arcsec = self._config.frame if width is None else width
+        flags = RowFlag.SEAM if _meets_seam(source, arcsec) else RowFlag(0)
+        if way == "cutout":
+            (product,) = self.cutouts(source, arcsec, side(arcsec, PIXEL))
+            image = served(open_product, product, source)
+            cutout = cut_cube(image, product.path, self.bands, source, width and arcsec, _by_native_pixel)
+            return replace(cutout, flags=flags)
         brick = self._opened(open_product, *self._find(source.tile))
-        grid = brick.tan.grid_at(source.ra, source.dec)
-        height, length = next(iter(brick.images.values())).shape
-        if not (-0.5 <= grid.centre[0] < length - 0.5 and -0.5 <= grid.centre[1] < height - 0.5):
-            raise BadImage(f"{source.tile}: the source is at pixel {grid.centre}, outside {height}x{length}")
-        box = Box.around(grid, self._config.frame if width is None else width)
-        inside = box.within(height, length)
-        flux = np.zeros((len(self.bands), *box.shape), np.float32)
-        bad = np.ones(flux.shape, np.bool_)
-        for c, band in enumerate(self.bands):
-            if band in brick.images:
-                flux[c][inside.slices(box)], bad[c][inside.slices(box)] = read(brick.images[band], inside)
-        flags = RowFlag(0)
-        if inside != box:
-            self._complete(open_product, brick, box, inside, (flux, bad))
-            flags = RowFlag.EDGE
-        flux[bad] = 0
-        flux /= np.float32(brick.tan.pixel_scale**2)
-        centre = (grid.centre[0] - box.x0, grid.centre[1] - box.y0)
-        masked = self._masked_fraction(open_product, source.tile, inside)
-        return Cutout(flux, bad, PixelGrid(centre, grid.matrix), flags, masked)
 
-    def _complete(
-        self,
-        open_product: OpenProduct,
-        brick: _Brick,
-        box: Box,
-        inside: Box,
-        planes: tuple[NDArray[np.float32], NDArray[np.bool_]],
-    ) -> None:
-        """Fill what the box lacks, into `planes`: each pixel from the first neighbour that has it.
-
-        Neighbours come in the order of the missing pixels that their cells own. A band that the brick itself
-        lacks stays missing.
-        """
-        flux, bad = planes
-        lacking = np.ones(box.shape, np.bool_)
-        lacking[inside.slices(box)] = False
-        y, x = np.nonzero(lacking)  # (K,)
-        ra, dec = brick.tan.to_sky((x + box.x0).astype(np.float64), (y + box.y0).astype(np.float64))
-        for number in self._neighbours(brick, box, ra, dec):
-            try:
-                neighbour = self._opened(open_product, brick.region, number)
-            except ArchiveIncomplete:
-                continue
-            for c, band in enumerate(self.bands):
-                if band not in brick.images or band not in neighbour.images:
+        def neighbours(box: Box, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> Iterator[Planes]:
+            for number in self._neighbours(brick, box, ra, dec):
+                try:
+                    yield self._opened(open_product, brick.region, number).planes
+                except ArchiveIncomplete:
                     continue
-                todo = np.nonzero(bad[c, y, x])[0]
-                values, unknown = sample(neighbour.images[band], neighbour.tan, ra[todo], dec[todo])
-                flux[c, y[todo], x[todo]] = values
-                bad[c, y[todo], x[todo]] = unknown
+
+        cutout = stitched(brick.planes, self.bands, source, arcsec, neighbours)
+        height, length = next(iter(brick.planes.values())).shape
+        inside = Box.around(brick.tan.grid_at(source.ra, source.dec), arcsec).within(height, length)
+        masked = self._masked_fraction(open_product, source.tile, inside)
+        return replace(cutout, flags=cutout.flags | flags, masked_fraction=masked)
 
     def _neighbours(self, brick: _Brick, box: Box, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> list[int]:
         """Numbers of the bricks that may hold positions of the box; the primary brick is not among them.
@@ -206,7 +219,9 @@ class LegacySurvey:
             _check_same(tans, [image.shape for image in images.values()], product.path)
         if not images:
             raise ArchiveIncomplete(f"{tile}: the table of bricks promises images, the archive has none")
-        return _Brick(region, number, images, tans[0])
+        area = np.float32(tans[0].pixel_scale ** 2)  # arcsec2
+        planes = {band: Plane(image, tans[0], lambda flux: flux / area) for band, image in images.items()}
+        return _Brick(region, number, planes, tans[0])
 
     def _masked_fraction(self, open_product: OpenProduct, tile: str, inside: Box) -> float:
         if not self._config.use_maskbits:
@@ -225,11 +240,27 @@ class LegacySurvey:
         return region, self._bricks[region].number[name]
 
     def _product(self, tile: str, band: str | None) -> Product:
-        region, _, name = tile.partition("/")
-        folder = f"{self._config.release}/{region}/coadd/{name[:3]}/{name}"
+        region, number = self._find(tile)
+        bricks = self._bricks[region]
+        tree, name = f"{self._config.release_of(region)}/{region}", str(bricks.names[number])
+        start = f"{tree}/coadd/{name[:3]}/{name}/legacysurvey-{name}"
+        centre = (float(bricks.ra[number]), float(bricks.dec[number]))
+        sums = f"{tree}/tractor/{name[:3]}/brick-{name}.sha256sum"
+        expected = Expected(pixel_scale=PIXEL, centre=centre, covered=True, sums=sums)
         if band is None:
-            return Product(tile, "maskbits", None, f"{folder}/legacysurvey-{name}-maskbits.fits.fz")
-        return Product(tile, "image", band, f"{folder}/legacysurvey-{name}-image-{band}.fits.fz")
+            return Product(tile, "maskbits", None, f"{start}-maskbits.fits.fz", expected)
+        return Product(tile, "image", band, f"{start}-image-{band}.fits.fz", expected)
+
+
+def _meets_seam(source: Source, width: float) -> bool:
+    """Whether a cutout reaches over the line between the two telescopes' images."""
+    near = abs(source.dec - SEAM_DEC) * 3600 <= width / 2
+    return near and bool(in_north_galactic_cap(np.array([source.ra]), np.array([source.dec]))[0])
+
+
+def _by_native_pixel(header: object, grid: object, path: str) -> float:
+    """The service's numbers are nanomaggies per native pixel."""
+    return PIXEL**-2
 
 
 def _checked_tan(image: TileImage, path: str, centre: tuple[float, float]) -> Tan:

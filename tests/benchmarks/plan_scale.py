@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.data import Cutout, Product, Source
+from pipeline.data import Cutout, Product, Source, Way
 from pipeline.errors import NoCoverage
 from pipeline.planner.planning import PlanSummary, plan
 from pipeline.sources.batches import Columns, source_batches
@@ -38,6 +38,7 @@ class QuarterDegrees:
     """A survey whose tiles are 0.25 degree squares in RA and Dec."""
 
     bands: tuple[str, ...] = ("g", "r", "z")
+    ways: tuple[Way, ...] = ("file", "ranges")
 
     def tiles(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.str_]:
         column = np.char.zfill((ra * 4).astype(np.int64).astype(np.str_), 4)
@@ -47,7 +48,10 @@ class QuarterDegrees:
     def products(self, tile: str) -> tuple[Product, ...]:
         return ()
 
-    def cut(self, open_product: OpenProduct, source: Source, width: float | None) -> Cutout:
+    def cutouts(self, source: Source, width: float, pixels: int) -> tuple[Product, ...]:
+        return ()
+
+    def cut(self, open_product: OpenProduct, source: Source, width: float | None, way: Way = "file") -> Cutout:
         raise NoCoverage("this survey has positions only")
 
 
