@@ -6,7 +6,6 @@ where the device has it (reference/engine-catalogue-ops.md sec. 5). On the CPU t
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pipeline.attention import MAP_SIDE, attention_columns, summarise
 from pipeline.data import UNCERTAINTY, NetworkOutput
 from pipeline.errors import JobError
 from pipeline.feed import CudaFeed, Feed, HostFeed
+from pipeline.memory import keep_freed_memory
 from pipeline.models.calibration import probabilities
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.network import Network, NetworkConfig, NetworkResult
@@ -30,7 +30,6 @@ from pipeline.models.novelty import Novelty
 CPU_BATCH = 16  # DMAGNet-F takes 84 ms an image and core at 8, 71 at 16 and at 32
 CUDA_BATCH = 256  # reference/engine-catalogue-ops.md sec. 5: 256 to 1024 for networks of 256 pixels a side
 BFLOAT16_SINCE = (8, 0)  # CUDA compute capability (Ampere); older devices only emulate it
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
 class Predictor:
@@ -57,7 +56,7 @@ class Predictor:
         self.device = str(self._device)
         self._cuda = self._device.type == "cuda"
         if not self._cuda:
-            _keep_freed_memory()
+            keep_freed_memory()
         self.batch = batch or (CUDA_BATCH if self._cuda else CPU_BATCH)
         self._bfloat16 = self._cuda and torch.cuda.get_device_capability(self._device) >= BFLOAT16_SINCE
         precision = "bfloat16" if self._bfloat16 else "float32"
@@ -128,17 +127,6 @@ def _choose(device: str | None) -> tuple[torch.device, str]:
     if torch.device(device).type == "cuda" and not available:
         raise JobError(f"device {device} was asked for, but torch {torch.__version__} sees no CUDA device")
     return torch.device(device), "asked for"
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep the blocks that a batch frees for the next one, instead of returning each to the kernel.
-
-    Page faults are otherwise 40 % of the time of DMAGNet-F: 121 ms an image and core instead of 71.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # glibc only
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def planes_at(images: Tensor, size: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.cli import cutting, listing, looking, running, screen, showing
+from pipeline.cli import cutting, listing, looking, running, screen, showing, training
 
 app = typer.Typer(
     name="pipeline",
@@ -29,6 +29,7 @@ for verb in (
     looking.query,
     showing.report,
     showing.look,
+    training.train,
     listing.mock,
     listing.jobs,
     listing.surveys,

@@ -28,13 +28,17 @@ class LossWeights:
     order: float = 0.0  # a_r
 
 
-def mban_loss(branches: Branches, labels: Tensor, weights: LossWeights) -> Tensor:
+def mban_loss(branches: Branches, labels: Tensor, weights: LossWeights, label_smoothing: float = 0.0) -> Tensor:
     """The loss of a batch whose images all met the auxiliary branch, as in training they do; labels (N,) int64."""
+    primary, auxiliary, fusion = (
+        F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+        for logits in (branches.primary, branches.auxiliary, branches.fusion)
+    )
     return (
-        weights.primary * F.cross_entropy(branches.primary, labels)
-        + weights.auxiliary * F.cross_entropy(branches.auxiliary, labels)
-        + weights.fusion * F.cross_entropy(branches.fusion, labels)
-        + weights.order * cramer_distance(branches.fusion, labels)
+        weights.primary * primary
+        + weights.auxiliary * auxiliary
+        + weights.fusion * fusion
+        + weights.order * cramer_distance(branches.fusion.float(), labels)
     )
 
 
