@@ -7,6 +7,7 @@ ellipticals share; and the rest is correlated.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -25,22 +26,22 @@ ROWS = 512  # at a time
 
 
 def same_galaxies(examples: Examples, alike: float = ALIKE) -> list[tuple[int, int]]:
-    """Pairs of rows, the first below the second, that show the same sky north up, whatever their collections."""
+    """Pairs of rows, the first below the second, of two collections that show the same sky north up.
+
+    Within one collection ids are trusted to tell galaxies apart.
+    """
     images, frames = torch.from_numpy(examples.images), torch.from_numpy(examples.frames)
-    plain = _details(images, frames)
-    pairs: set[tuple[int, int]] = set()
-    for trial in TRIALS:
-        scaled = plain if trial == 1.0 else _details(images, frames * trial)
-        pairs |= _above(scaled, plain, alike)
-    return sorted(pairs)
-
-
-def _above(scaled: Tensor, plain: Tensor, alike: float) -> set[tuple[int, int]]:
-    found = set()
-    for start in range(0, len(scaled), ROWS):
-        hits = (scaled[start : start + ROWS] @ plain.T >= alike).nonzero()
-        found |= {(min(i + start, j), max(i + start, j)) for i, j in hits.tolist() if i + start != j}
-    return found
+    names, sizes = np.unique(examples.collections, return_counts=True)
+    found: set[tuple[int, int]] = set()
+    for name in names[np.argsort(sizes)][:-1]:  # the largest is met as the other side
+        here, there = np.flatnonzero(examples.collections == name), np.flatnonzero(examples.collections != name)
+        plain = _details(images[there], frames[there])
+        for trial in TRIALS:
+            likeness = _details(images[here], frames[here] * trial) @ plain.T  # (here, there)
+            for row, other in (likeness >= alike).nonzero().tolist():
+                first, second = sorted((int(here[row]), int(there[other])))
+                found.add((first, second))
+    return sorted(found)
 
 
 def _details(images: Tensor, frames: Tensor) -> Tensor:
