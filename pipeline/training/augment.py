@@ -20,7 +20,7 @@ LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green and blue
 
 
 def framed(images: Tensor, frames: Tensor, size: int, padding: Padding) -> Tensor:
-    """Images (N, C, S, S) uint8, `frames` (N,) their widths of frame in widths of image, to (N, C, size, size) in [0, 1]."""
+    """Images (N, C, S, S) uint8 to (N, C, size, size) in [0, 1]; `frames` (N,) are what to show, in image widths."""
     matrices = torch.diag_embed(frames.float()[:, None].expand(-1, 2))  # (N, 2, 2)
     return _sampled(images, matrices, torch.zeros(len(images), 2, device=images.device), size, padding)
 

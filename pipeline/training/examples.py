@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -90,15 +90,19 @@ def _tables(data: Data, root: Path) -> Iterator[tuple[str, pa.Table]]:
 
 def _read(table: pa.Table, data: Data, bands: int, test_where: Mapping[str, str], name: str) -> Examples:
     names = data.columns
-    used = [names.image, names.label, names.id, names.group, names.collection, names.radius, names.width, names.axis_ratio]
-    if missing := [column for column in used if column is not None and column not in table.column_names]:
+    used = [column for column in asdict(names).values() if column is not None]
+    if missing := [column for column in used if column not in table.column_names]:
         raise JobError(f"{name} lacks the columns {', '.join(missing)}")
-    table = table.filter(pc.is_in(table[names.label].cast(pa.string()), value_set=pa.array(list(data.labels), pa.string())))
+    table = table.filter(
+        pc.is_in(table[names.label].cast(pa.string()), value_set=pa.array(list(data.labels), pa.string()))
+    )
     found, ids = _texts(table, names.label), _texts(table, names.id)
     side = data.side
     width = _numbers(table, names.width)
     half_light = half_light_radii(_numbers(table, names.radius), _numbers(table, names.axis_ratio))
-    images = [decode(image, bands, side, f"{name}, {i}") for image, i in zip(_list(table, names.image), ids, strict=True)]
+    images = [
+        decode(image, bands, side, f"{name}, {i}") for image, i in zip(_list(table, names.image), ids, strict=True)
+    ]
     return Examples(
         images=np.stack(images) if images else np.zeros((0, bands, side, side), np.uint8),
         labels=np.array([data.classes.index(data.labels[label]) for label in found], np.int64),

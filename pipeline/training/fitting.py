@@ -57,7 +57,7 @@ def fit(recipe: Recipe, prepared: Prepared, root: Path, output: Path, watch: Wat
     if recipe.init_from is not None:
         trainer.begin_with(first_weights(root / recipe.init_from, trainer.module.state_dict()))
     scores = trainer.run(watch)
-    contract = _contract(recipe, prepared, scores)
+    contract = _contract(trainer, prepared, scores)
     path = output / CHECKPOINT
     path.write_bytes(write_checkpoint(contract, trainer.averaged.state_dict()))
     return path
@@ -91,8 +91,9 @@ def resized_positions(positions: Tensor, count: int) -> Tensor:
     return torch.cat([mean, planes.flatten(2)[0].T])
 
 
-def _contract(recipe: Recipe, prepared: Prepared, scores: Scores | None) -> Contract:
-    sides, how = prepared.sides, recipe.optimisation
+def _contract(trainer: Trainer, prepared: Prepared, scores: Scores | None) -> Contract:
+    recipe, sides = trainer.recipe, prepared.sides
+    how = recipe.optimisation
     description = (
         f"{recipe.data.source or ', '.join(recipe.data.images)}: {len(sides.train)} images to train on, "
         f"{len(sides.validation)} to validate, {len(sides.test)} held back, by group; {how.epochs} epochs at "
@@ -106,5 +107,7 @@ def _contract(recipe: Recipe, prepared: Prepared, scores: Scores | None) -> Cont
         training=description,
         metrics={} if scores is None else {f"validation_{key}": value for key, value in scores.values().items()},
         temperature=1.0,
+        prior=trainer.prior if recipe.objective.adjust_logits else None,
+        experimental=recipe.data.experimental,
         untrained=False,
     )

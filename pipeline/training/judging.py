@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,15 +37,19 @@ class Scores:
             "accuracy": self.accuracy,
             "macro_recall": self.macro_recall,
             "macro_f1": self.macro_f1,
+            **{f"recall_{i}": float(value) for i, value in enumerate(self.recalls) if np.isfinite(value)},
         }
 
     def line(self) -> str:
         return f"validation loss {self.loss:.3f}, accuracy {self.accuracy:.3f}, macro F1 {self.macro_f1:.3f}"
 
 
-def judge(module: nn.Module, examples: Examples, recipe: Recipe, device: torch.device) -> Scores:
-    """The scores of a module in eval mode on examples that are only framed."""
-    return scores(predict(module, examples, recipe, device), examples.labels)
+def judge(
+    module: nn.Module, examples: Examples, recipe: Recipe, device: torch.device, shift: Sequence[float] | None
+) -> Scores:
+    """The scores of a module in eval mode on examples that are only framed; `shift` (K,) is Prior.shift."""
+    logits = predict(module, examples, recipe, device)
+    return scores(logits if shift is None else logits + np.asarray(shift, np.float32), examples.labels)
 
 
 def predict(module: nn.Module, examples: Examples, recipe: Recipe, device: torch.device) -> NDArray[np.float32]:

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import JobError
+from pipeline.models.calibration import Prior
 from pipeline.training.augment import augmented
 from pipeline.training.examples import Examples
-from pipeline.training.judging import Scores, judge
 from pipeline.training.journal import Journal
+from pipeline.training.judging import Scores, judge
 from pipeline.training.objectives import batch_loss, frozen
 from pipeline.training.progress import Saved, digest, load_state, parted, prefixed, save_state
 from pipeline.training.recipe import Optimisation, Recipe, plain
@@ -51,13 +52,16 @@ Watch = Callable[[Step], None]
 class Trainer:
     """One run in one folder. `run` goes on where the folder's state stands."""
 
-    def __init__(self, recipe: Recipe, train: Examples, validation: Examples, folder: Path, device: torch.device) -> None:
-        """Raises JobError where the folder's state is of another recipe."""
+    def __init__(
+        self, recipe: Recipe, train: Examples, validation: Examples, folder: Path, device: torch.device
+    ) -> None:
+        """Raises JobError where a class has no image to train on."""
         self.recipe, self._train, self._validation, self._folder = recipe, train, validation, folder
         self._device = device
         how = recipe.optimisation
-        self.natural = class_shares(train.labels, recipe.config.classes)
-        self.drawn = drawn_shares(self.natural, how.balance)
+        natural = class_shares(train.labels, recipe.data.classes)
+        self._drawn = drawn_shares(natural, how.balance)
+        self.prior = Prior(*(tuple(map(float, shares)) for shares in (self._drawn, natural)))
         self._epoch_images = max(how.epoch_images or len(train), how.batch)
         self.epoch_steps = self._epoch_images // how.batch
         self.steps = self.epoch_steps * how.epochs
@@ -90,7 +94,12 @@ class Trainer:
                     raise JobError(f"step {self.step}: the gradient was not finite {bad} times in a row")
                 pace = (self.step - first) / (time.monotonic() - started)
                 if self.step % self.epoch_steps == 0 or self.step % 20 == 0:
-                    values = {"loss": loss, "gradient_norm": norm, "rate": self.rate(self.step - 1), "images_per_s": pace * batch}
+                    values = {
+                        "loss": loss,
+                        "gradient_norm": norm,
+                        "rate": self.rate(self.step - 1),
+                        "images_per_s": pace * batch,
+                    }
                     journal.write(self.step, "train", values)
                 if self._validates():
                     scores = self.judge()
@@ -103,7 +112,8 @@ class Trainer:
 
     def judge(self) -> Scores:
         """The averaged weights on the validation images, unchanged but for the frame."""
-        return judge(self.averaged, self._validation, self.recipe, self._device)
+        shift = self.prior.shift if self.recipe.objective.adjust_logits else None
+        return judge(self.averaged, self._validation, self.recipe, self._device, shift)
 
     def rate(self, step: int) -> float:
         """The learning rate of this step, from 0."""
@@ -121,12 +131,12 @@ class Trainer:
         while self.step < self.steps:
             epoch, done = divmod(self.step, self.epoch_steps)
             seed = self.recipe.seed * SEEDS + epoch
-            rows = epoch_rows(self._train.labels, weights, self.drawn, self._epoch_images, seed)
+            rows = epoch_rows(self._train.labels, weights, self._drawn, self._epoch_images, seed)
             for start in range(done * batch, self.epoch_steps * batch, batch):
                 yield rows[start : start + batch]
 
     def _advance(self, rows: NDArray[np.int64]) -> tuple[float, float]:
-        """One step: the loss and the gradient's norm before it was clipped. A norm that is not finite changes nothing."""
+        """One step: the loss and the gradient's norm before clipping. Where that is not finite no weight changes."""
         recipe, how = self.recipe, self.recipe.optimisation
         progress = self.step / self.steps
         seed = (recipe.seed * SEEDS + self.step) * 2 + 1
@@ -143,7 +153,7 @@ class Trainer:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=how.precision == "bfloat16"):
             loss = batch_loss(self.module, images.to(memory_format=layout), labels, recipe.objective, progress)
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), how.clip))
         for group in self._optimiser.param_groups:
             group["lr"] = self.rate(self.step)
@@ -201,7 +211,7 @@ def _laid_out(value: Tensor, like: Tensor) -> Tensor:
 
 
 def _optimiser(module: nn.Module, how: Optimisation) -> torch.optim.AdamW:
-    """AdamW that lets norms, biases and other vectors be, as is usual: decay would pull them away from their meaning."""
+    """AdamW, as is usual without decay of norms, biases and other vectors."""
     matrices = [parameter for parameter in module.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": how.weight_decay}, {"params": vectors, "weight_decay": 0.0}]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +43,7 @@ def save_state(folder: Path, saved: Saved) -> None:
     whole = {key: value.detach().contiguous() for key, value in saved.tensors.items()}
     part = target.with_suffix(".part")
     save_file(whole, part, {"step": str(saved.step), "recipe": saved.recipe})
-    os.replace(part, target)
+    part.replace(target)
 
 
 def load_state(folder: Path, recipe: str) -> Saved | None:

@@ -54,6 +54,7 @@ class Data:
     radius_multiple: float | None = None  # frame width in half-light radii; null: the whole image
     collection_weights: Mapping[str, float] = field(default_factory=lambda: NONE)  # chance to be drawn, 1 if absent
     duplicates: bool = False  # look for the same galaxy under two ids
+    experimental: tuple[str, ...] = ()  # classes that too few images stand behind
     source: str = ""  # one sentence for the checkpoint: what data this is
 
 
@@ -108,9 +109,11 @@ class Objective:
 
     label_smoothing: float = 0.1
     order: float = 0.0  # weight of the Cramer distance, for classes in their order
-    phases: tuple[float, ...] = ()  # MBAN: parts of the run that train the primary branch, then the new ones; rest joint
+    phases: tuple[
+        float, ...
+    ] = ()  # MBAN: parts of the run for the primary branch, then the new ones; the rest is joint
     clarity: bool = False  # reward sharp attention from a fifth of the run on
-    adjust_logits: bool = True  # evaluate under the prior of the data, though classes are drawn otherwise
+    adjust_logits: bool = True  # answer under the shares of the data, though the classes are drawn otherwise
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,8 @@ class Recipe:
             raise ValueError(f"{self.config.classes} logits for the classes {self.data.classes}")
         if strange := sorted(set(self.data.labels.values()) - set(self.data.classes)):
             raise ValueError(f"labels lead to {', '.join(strange)}, which are not among the classes")
+        if strange := sorted(set(self.data.experimental) - set(self.data.classes)):
+            raise ValueError(f"experimental names {', '.join(strange)}, which are not among the classes")
         if not (self.split.test >= 0 <= self.split.validation and self.split.test + self.split.validation < 1):
             raise ValueError(f"expected parts below 1 in all, got {self.split.test} and {self.split.validation}")
         if min(self.optimisation.epochs, self.optimisation.batch, self.keeping.steps, self.keeping.validate_every) < 1:
@@ -193,31 +198,26 @@ def plain(recipe: Any) -> Any:
 
 
 def _with_defaults(tree: Any, types: Mapping[str, Any], kind: Any, where: str) -> dict[str, Any]:
-    """The tree with every key that it leaves out and that has a default."""
+    """The tree with every key that it leaves out and that has a default; `config` has its defaults elsewhere."""
+    whole = _known_keys(tree, types, where)
+    for part in fields(kind):
+        inner = types[part.name]
+        default = part.default_factory() if callable(part.default_factory) else part.default
+        if part.name == "config":
+            whole["config"] = _known_keys(tree.get("config") or {}, get_type_hints(inner), f"{where}.config")
+        elif is_dataclass(inner) and part.name in tree:
+            whole[part.name] = _with_defaults(tree[part.name], get_type_hints(inner), inner, f"{where}.{part.name}")
+        elif default is not MISSING:
+            whole.setdefault(part.name, plain(default))
+    return whole
+
+
+def _known_keys(tree: Any, types: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(tree, Mapping):
         raise JobError(f"{where}: expected keys and values, got {tree!r}")
     for key in tree:
         if key not in types:
             raise JobError(f"{where}: unknown key {key!r}{_nearest(str(key), types)}")
-    whole = dict(tree)
-    for part in fields(kind):
-        inner = types[part.name]
-        if part.name == "config":
-            whole["config"] = _known_keys(tree.get("config") or {}, inner, f"{where}.config")
-        elif is_dataclass(inner) and (part.name in tree or part.default_factory is not MISSING):
-            given = tree.get(part.name) or {}
-            whole[part.name] = _with_defaults(given, get_type_hints(inner), inner, f"{where}.{part.name}")
-        elif part.name not in tree and part.default_factory is not MISSING:
-            whole[part.name] = plain(part.default_factory())
-        elif part.name not in tree and part.default is not MISSING:
-            whole[part.name] = plain(part.default)
-    return whole
-
-
-def _known_keys(tree: Mapping[str, Any], kind: Any, where: str) -> dict[str, Any]:
-    for key in tree:
-        if key not in get_type_hints(kind):
-            raise JobError(f"{where}: unknown key {key!r}{_nearest(str(key), get_type_hints(kind))}")
     return dict(tree)
 
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import JobError
 from pipeline.training.examples import Examples
 
 
-def class_shares(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """(K,) the part of the labels (N,) that each class has."""
-    counts = np.bincount(labels, minlength=classes).astype(np.float64)
+def class_shares(labels: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.float64]:
+    """(K,) the part of the labels (N,) that each class has. Raises JobError where a class has none."""
+    counts = np.bincount(labels, minlength=len(classes)).astype(np.float64)
+    if empty := [name for name, count in zip(classes, counts, strict=True) if not count]:
+        raise JobError(f"nothing to train on for {', '.join(empty)}")
     return counts / counts.sum()
 
 
 def drawn_shares(natural: NDArray[np.float64], balance: float) -> NDArray[np.float64]:
     """(K,) how often each class is drawn: its share to the power of 1 - balance, in all 1.
 
-    A balance of 0 leaves the classes as they are, 1 draws all that exist equally often.
+    A balance of 0 leaves the classes as they are, 1 draws all equally often.
     """
-    raised = np.where(natural > 0, np.power(np.maximum(natural, 1e-12), 1 - balance), 0)
+    raised = natural ** (1 - balance)
     return raised / raised.sum()
 
 

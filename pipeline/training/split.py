@@ -1,4 +1,4 @@
-"""Which galaxies are trained on, which choose the epoch and which are only ever tested: fixed before any image is changed.
+"""Which galaxies are trained on, which are watched and which only ever tested: fixed before any image is changed.
 
 A side is a hash of the group's name, so that it depends neither on the order of rows nor on which other rows there are.
 """
