@@ -16,6 +16,7 @@ from pipeline.catalogue.votable import has_datatype
 from pipeline.errors import JobError
 
 MAP_SUFFIX = "_att_map"
+DEFAULT_PARTS = ("p_", "label", "confidence")  # of a network's columns, by their beginnings: for who names none
 _TYPES = {
     "bool": pa.bool_(),
     "int32": pa.int32(),

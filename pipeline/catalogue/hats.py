@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.catalogue.commits import HISTOGRAM_ORDER, Manifest, commits_digest, latest_manifests, unit_rows
-from pipeline.catalogue.contract import catalogue_schema, is_map, maps_schema
+from pipeline.catalogue.contract import DEFAULT_PARTS, catalogue_schema, is_map, maps_schema
 from pipeline.catalogue.dataset import DatasetWriter, publish_file
 from pipeline.catalogue.identifiers import IdentifierCheck
 from pipeline.catalogue.partitions import Partition, merged_histogram, partitions
@@ -229,7 +229,7 @@ def _extension(collection: str, maps: pa.Schema) -> bytes:
 
 def _default_columns(schema: pa.Schema, unit: Manifest) -> list[str]:
     """What a reader gets who names no columns: who and where, the status, and each network's answer."""
-    prefixes = tuple(f"{prefix}_{part}" for prefix in unit.checkpoints for part in ("p_", "label", "confidence"))
+    prefixes = tuple(f"{prefix}_{part}" for prefix in unit.checkpoints for part in DEFAULT_PARTS)
     first = ["object_id", "ra", "dec", "status", "flags"]
     return [*first, *(name for name in schema.names if name.startswith(prefixes) and name not in first)]
 

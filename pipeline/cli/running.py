@@ -11,6 +11,7 @@ import typer
 from pipeline.cli import screen
 
 if TYPE_CHECKING:
+    from pipeline.catalogue.row_size import NetworkBytes
     from pipeline.executors.summary import RunSummary
     from pipeline.job import Job
 
@@ -141,6 +142,7 @@ def show_summary(summary: RunSummary, output: str) -> None:
 
 
 def _show_plan(job: Job, output: str) -> None:
+    from pipeline.executors.forecast import network_row
     from pipeline.executors.runner import plan_only
 
     with tempfile.TemporaryDirectory(prefix="pipeline-plan-") as folder:
@@ -157,8 +159,9 @@ def _show_plan(job: Job, output: str) -> None:
             "requests": estimate.requests,
             "bytes in": screen.size(estimate.bytes_in),
             "bytes out": screen.size(estimate.bytes_out),
+            **{f"row, {network.prefix}": _row(network) for network in network_row(prepared)},
             "CPU time, loading": screen.duration(estimate.cpu_seconds),
-            "GPU time, networks": f"{screen.duration(estimate.gpu_seconds)} of one small GPU",
+            "GPU time, networks": f"{screen.duration(estimate.gpu_seconds)} of one small GPU{_views(job)}",
             "time": estimate.eta,
             "commits": f"{output or '<output>'}/units/",
             "catalogue": f"{output or '<output>'}/latest",
@@ -167,6 +170,19 @@ def _show_plan(job: Job, output: str) -> None:
     for network in prepared.work.networks:
         if network.untrained:
             screen.note(f"warning: {network.prefix} has random weights (untrained)", "yellow")
+
+
+def _row(network: NetworkBytes) -> str:
+    """What a network adds to a row, packed."""
+    return (
+        f"{network.columns:.0f} B of columns ({network.default:.0f} B of them by default), "
+        f"{network.map:.0f} B of attention map in a table beside"
+    )
+
+
+def _views(job: Job) -> str:
+    turned = [prefix for prefix, section in job.networks.items() if section.views > 1]
+    return f" ({', '.join(turned)} in 8 views: eightfold)" if turned else ""
 
 
 def seconds(text: str) -> float:

@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import replace
 
+from pipeline.catalogue.row_size import NetworkBytes, network_bytes
 from pipeline.executors.costs import Cluster, Costs, Workload
 from pipeline.executors.prepare import Prepared
 from pipeline.executors.simulate import eta
@@ -22,9 +23,25 @@ def job_estimate(prepared: Prepared) -> Estimate:
 
     work, plan = prepared.work, prepared.plan
     survey = open_survey(work.job, plan.tile_table())
-    operations = sum(gflops(config) for config in prepared.configs)
-    costs = estimate(plan, survey, work.job.mirror, networks=len(work.networks), gflops=operations)
+    views = [work.job.networks[network.prefix].views for network in work.networks]
+    operations = sum(views * gflops(config) for views, config in zip(views, prepared.configs, strict=True))
+    row = sum(network.total for network in network_row(prepared))
+    costs = estimate(plan, survey, work.job.mirror, network_bytes=row, gflops=operations)
     return replace(costs, eta=_eta(prepared, costs, operations))
+
+
+def network_row(prepared: Prepared) -> list[NetworkBytes]:
+    """What each network adds to a row of the catalogue, by its columns and the grid of its attention maps."""
+    from pipeline.models.network import attention_grid
+
+    return [
+        network_bytes(
+            network,
+            attention_grid(config),
+            empty=() if prepared.work.job.networks[network.prefix].views > 1 else (network.single("spread"),),
+        )
+        for network, config in zip(prepared.work.networks, prepared.configs, strict=True)
+    ]
 
 
 def _eta(prepared: Prepared, costs: Estimate, gflops: float) -> str:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from pipeline.catalogue.commits import Manifest, each_latest
+from pipeline.catalogue.row_size import network_bytes
 from pipeline.data import WorkUnit
 from pipeline.errors import ArchiveUnreachable, DiskFull, JobError, OutputLocked, RunError
 from pipeline.executors import local
@@ -112,7 +113,8 @@ def _check_disk(prepared: Prepared, left: int) -> None:
     if free is None:
         return
     share = left / max(prepared.plan.summary.sources, 1)
-    need = int(DISK_MARGIN * bytes_out(prepared.plan, len(prepared.work.networks)) * share)
+    row = sum(network_bytes(network).total for network in prepared.work.networks)
+    need = int(DISK_MARGIN * bytes_out(prepared.plan, row) * share)
     if free < need:
         raise DiskFull(
             f"{storage.shown}: the run may write {need / 1e6:,.1f} MB, the disk has {free / 1e6:,.1f} MB free"

@@ -56,3 +56,10 @@ def gflops(config: NetworkConfig) -> float:
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         config.build().eval()(torch.empty(1, config.bands, config.size, config.size))
     return counter.get_total_flops() / 1e9
+
+
+def attention_grid(config: NetworkConfig) -> tuple[int, int]:
+    """Rows and columns of a network's attention maps; without making the weights."""
+    with torch.device("meta"), torch.inference_mode():
+        maps = config.build().eval()(torch.empty(1, config.bands, config.size, config.size)).attention
+    return maps.shape[1], maps.shape[2]

@@ -22,8 +22,7 @@ CUTOUT_BYTES = 3 * 424 * 424 * 4  # a file of its own, as the cutout service giv
 EDGE_FRACTION = 0.051  # of 256-pixel boxes leave their brick (archives.md 4): those open a neighbour too
 SECTION_SECONDS = 5.4e-3  # one cutout of one band by section, fitsio, Rice 100x100 (archives.md 3.4); maskbits alike
 DRAW_SECONDS = 0.42e-3  # stretch of one image (engine-catalogue-ops.md 6)
-NETWORK_BYTES = 132  # of a row: probabilities and attention of one network, 12 mantissa bits (same, 6)
-MAP_BYTES = 256  # of a row: one 16x16 attention map of uint8, which hardly packs (data.py)
+UNIT_BYTES = 16  # of a row: what the pipeline adds whatever the networks (HEALPix, field, pixel scale, mask, words)
 GPU_FLOPS = 20e12  # per second in bfloat16 on a T4, assumed there (same, 6): a small GPU, so a careful number
 COPIES = 2  # a row is written when its unit is committed and again when the catalogue is published
 
@@ -50,8 +49,8 @@ class _TileCost:
     neighbours: bool  # a source at the edge needs the next tile too
 
 
-def estimate(plan: Plan, survey: Survey, root: str | None, *, networks: int, gflops: float) -> Estimate:
-    """The cost of `plan`. `networks` of together `gflops` (2 per multiply-add) see every image."""
+def estimate(plan: Plan, survey: Survey, root: str | None, *, network_bytes: float, gflops: float) -> Estimate:
+    """The cost of `plan`: networks of together `gflops` (2 per multiply-add) an image, `network_bytes` a row."""
     summary = plan.summary
     inside = summary.sources - summary.outside
     tile = _tile_cost(plan, survey, root)
@@ -62,15 +61,15 @@ def estimate(plan: Plan, survey: Survey, root: str | None, *, networks: int, gfl
         files=round(summary.tiles * tile.files),
         requests=round(openings * tile.files),
         bytes_in=round(openings * tile.bytes),
-        bytes_out=bytes_out(plan, networks),
+        bytes_out=bytes_out(plan, network_bytes),
         cpu_seconds=inside * (tile.files * SECTION_SECONDS + DRAW_SECONDS),
         gpu_seconds=inside * gflops * 1e9 / GPU_FLOPS,
     )
 
 
-def bytes_out(plan: Plan, networks: int) -> int:
-    """What the run writes, commits and one snapshot together."""
-    row = _plan_row_bytes(plan) + networks * (NETWORK_BYTES + MAP_BYTES)
+def bytes_out(plan: Plan, network_bytes: float) -> int:
+    """What the run writes, commits and one snapshot together; the networks add `network_bytes` to a row."""
+    row = _plan_row_bytes(plan) + UNIT_BYTES + network_bytes
     return round(COPIES * plan.summary.sources * row)
 
 
