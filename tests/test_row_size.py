@@ -17,7 +17,7 @@ from pipeline.catalogue.rows import unit_table
 from pipeline.data import NetworkOutput, Predictions
 from tests.catalogue_rows import NETWORK, plan_rows, predictions, provenance
 
-ROWS = 20_000
+ROWS = 10_000
 CLASSES = ("round", "in_between", "cigar", "edge_on", "spiral", "merger")
 SIX = replace(NETWORK, classes=CLASSES, attention=ATTENTION_COLUMNS)
 
@@ -51,8 +51,7 @@ def packed(part: Predictions, network: NetworkColumns) -> dict[str, float]:
     return {column.path_in_schema: column.total_compressed_size / ROWS for column in columns}
 
 
-@pytest.mark.parametrize("grid", [8, 16])
-@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize(("grid", "spread"), [(8, False), (16, True)])
 def test_the_printed_bytes_are_those_of_a_written_file(grid: int, spread: bool) -> None:
     sizes = packed(drawn(grid, spread=spread), SIX)
     told = network_bytes(SIX, (grid, grid), empty=() if spread else ("net_spread",))
