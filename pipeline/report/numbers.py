@@ -36,7 +36,7 @@ def labels(ask: Asked, network: NetworkNames) -> Traced:
     """class, galaxies, confidence (mean)."""
     return ask(
         f"""SELECT {network.label} AS class, count(*) AS galaxies, round(avg({network.confidence}), 3) AS confidence
-        FROM catalogue WHERE {network.label} IS NOT NULL GROUP BY class ORDER BY galaxies DESC, class"""
+        FROM catalogue WHERE {network.label} IS NOT NULL GROUP BY 1 ORDER BY galaxies DESC, class"""
     )
 
 
@@ -75,7 +75,7 @@ def cells(ask: Asked, order: int) -> Traced:
     """pixel (HEALPix of `order`, NESTED), galaxies, classified."""
     return ask(
         f"""SELECT _healpix_29 >> {2 * (ORDER - order)} AS pixel, count(*) AS galaxies, count_if({SEEN}) AS classified
-        FROM catalogue GROUP BY pixel ORDER BY pixel"""
+        FROM catalogue GROUP BY 1 ORDER BY 1"""
     )
 
 
@@ -84,7 +84,7 @@ def class_cells(ask: Asked, network: NetworkNames, order: int) -> Traced:
     means = ", ".join(f'avg({network.prefix}_p_{name}) AS "{name}"' for name in network.classes)
     return ask(
         f"""SELECT _healpix_29 >> {2 * (ORDER - order)} AS pixel, count(*) AS galaxies, {means} FROM catalogue
-        WHERE {network.label} IS NOT NULL GROUP BY pixel ORDER BY pixel"""
+        WHERE {network.label} IS NOT NULL GROUP BY 1 ORDER BY 1"""
     )
 
 

@@ -1,0 +1,179 @@
+"""The report: its numbers are the catalogue's, its text is harmless, its drawings say what they should."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.catalogue.query import open_catalogue
+from pipeline.report.pictures import AttentionMap, Picture, embedded
+from pipeline.report.plots import wilson
+from pipeline.report.sky import corners, fitting_order, sky_map
+from pipeline.report.traced import Asked
+from tests.reported import OUTSIDE, QUOTED, WRITTEN, reported_run
+from tests.runs import call
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory, mock_tree: Path, checkpoint: Path) -> Path:
+    return reported_run(mock_tree, checkpoint, tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def seen(output: Path) -> str:
+    """A galaxy that both networks saw."""
+    rows = open_catalogue(str(output)).sql("SELECT min(object_id) AS id FROM catalogue WHERE status = 'ok'")
+    return str(rows["id"][0])
+
+
+@pytest.fixture(scope="module")
+def page(output: Path) -> str:
+    truth = output.parent / "sources.parquet"
+    answer = call("report", str(output), "--truth", str(truth))
+    assert answer.returncode == 0, answer.stderr
+    return (output / "report.html").read_text()
+
+
+def _data(page: str) -> dict[str, list[dict[str, object]]]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    data: dict[str, list[dict[str, object]]] = json.loads(found.group(1))
+    return data
+
+
+def test_every_number_of_the_page_is_what_its_query_gives(page: str, output: Path) -> None:
+    ask = Asked(open_catalogue(str(output)), str(output), "0")
+    queries = [line.split(" --sql ")[1] for line in re.findall(r"<code>(pipeline query .*?)</code>", page, re.DOTALL)]
+    assert len(queries) > 15
+    import html
+    import shlex
+
+    answers = {query: ask(shlex.split(html.unescape(query))[0]).dicts() for query in queries}
+    statuses = next(rows for rows in answers.values() if rows and set(rows[0]) == {"status", "galaxies"})
+    shown = re.findall(r"<tr><td>([a-z ]+)</td><td class=\"number\">(\d+)</td>", page.split('id="statuses"')[1])
+    assert [(row["status"].replace("_", " "), str(row["galaxies"])) for row in statuses] == shown[: len(statuses)]
+
+
+def test_the_page_needs_nothing_from_anywhere(page: str) -> None:
+    addresses = re.findall(r"""(?:src|href)\s*=\s*["']?(?!data:|#)([a-z]+:[^"'\s>]+)""", page.replace("xlink:", ""))
+    assert [found for found in addresses if found.startswith(("http", "//", "file"))] == []
+    assert "@import" not in page and "url(http" not in page
+
+
+def test_text_of_the_catalogue_is_never_markup(page: str) -> None:
+    assert WRITTEN not in page and QUOTED not in page
+    assert "<img src=x" not in page
+    assert {galaxy["id"] for galaxy in _data(page)["galaxies"]} >= {WRITTEN, QUOTED}
+
+
+def test_the_page_says_how_many_failed_and_why(page: str) -> None:
+    causes = page.split('id="causes"')[1].split("</table>")[0]
+    assert f'<td>no coverage</td><td class="number">{OUTSIDE}</td>' in causes
+    assert "far 0" in causes
+
+
+def test_every_galaxy_of_a_gallery_has_its_image_and_the_maps_of_each_network(page: str) -> None:
+    galaxies = _data(page)["galaxies"]
+    assert len(galaxies) >= 12
+    for galaxy in galaxies:
+        names = [found["name"] for found in galaxy["maps"]]  # type: ignore[union-attr]
+        assert names[:2] == ["dmagnet", "agcnn"]
+        assert {"gate 1", "gate 2", "gate 3", "head 1"} <= set(names)
+        image = Image.open(io.BytesIO(base64.b64decode(str(galaxy["image"]))))
+        assert image.size == (64, 64)
+
+
+def test_the_galleries_of_mergers_are_in_the_order_of_confidence(page: str, output: Path) -> None:
+    label = open_catalogue(str(output)).sql("SELECT mode(dmagnet_label) AS l FROM catalogue")["l"][0].as_py()
+    order = "ORDER BY dmagnet_confidence, object_id LIMIT 6"
+    wanted = open_catalogue(str(output)).sql(f"SELECT object_id FROM catalogue WHERE dmagnet_label = '{label}' {order}")
+    place = page.split(f'id="least-sure-{label}"')[1].split(">")[0]
+    found = re.search(r"data-ids='(.*?)'", place)
+    assert found is not None and json.loads(found.group(1)) == wanted["object_id"].to_pylist()
+
+
+def test_one_galaxy_is_shown_alone_with_whole_maps(output: Path, seen: str, tmp_path: Path) -> None:
+    answer = call("look", str(output), "--id", seen, "--to", str(tmp_path / "one.html"), "--no-open")
+    assert answer.returncode == 0, answer.stderr
+    (galaxy,) = _data((tmp_path / "one.html").read_text())["galaxies"]
+    assert galaxy["id"] == seen
+    sizes = {found["name"]: found["width"] for found in galaxy["maps"]}  # type: ignore[union-attr]
+    assert sizes["agcnn"] == 64
+
+
+def test_a_galaxy_that_is_not_there_is_named(output: Path) -> None:
+    answer = call("look", str(output), "--id", "nobody", "--no-open")
+    assert answer.returncode != 0 and "nobody" in answer.stderr
+
+
+def test_further_networks_are_compared_beside_those_of_the_run(output: Path, seen: str, tmp_path: Path) -> None:
+    other = f"AG-CNN:softmax={output.parent / 'agcnn.safetensors'}"
+    answer = call("look", str(output), "--id", seen, "--with", other, "--to", str(tmp_path / "p.html"), "--no-open")
+    assert answer.returncode == 0, answer.stderr
+    (galaxy,) = _data((tmp_path / "p.html").read_text())["galaxies"]
+    maps = {(found["group"], found["name"]): found["levels"] for found in galaxy["maps"]}  # type: ignore[union-attr]
+    assert maps["AG-CNN", "softmax"] == maps["Networks", "agcnn"]
+
+
+def test_a_source_that_cannot_be_fetched_again_says_why(output: Path) -> None:
+    answer = call("look", str(output), "--id", "far 0", "--to", str(output.parent / "far.html"), "--no-open")
+    assert answer.returncode == 0, answer.stderr
+    (galaxy,) = _data((output.parent / "far.html").read_text())["galaxies"]
+    assert galaxy["image"] is None and "no" in str(galaxy["reason"])
+
+
+def test_a_map_is_stretched_between_the_values_that_stand_beside_it() -> None:
+    values = np.array([[0.25, 0.5], [0.75, 0.25]], np.float32)
+    picture = Picture("a", None, "", float("nan"), (AttentionMap("Networks", "net", values),))
+    (shown,) = embedded(picture, {"object_id": "a"})["maps"]
+    assert (shown["low"], shown["high"]) == (0.25, 0.75)
+    assert list(base64.b64decode(shown["levels"])) == [0, 128, 255, 0]
+
+
+@pytest.mark.parametrize("order", [0, 3, 8])
+def test_the_corners_of_a_pixel_are_those_of_healpix(order: int) -> None:
+    from astropy.coordinates import Angle
+    from cdshealpix.nested import vertices
+
+    pixels = np.array([0, 5, 4**order * 7 + 1], dtype=np.int64)
+    lon, lat = vertices(pixels, order)
+    got = corners(order, pixels)
+    want = np.stack([Angle(lon).degree, Angle(lat).degree], axis=-1)
+    polar = np.abs(want[..., 1]) > 89.9999
+    assert np.abs(got[..., 1] - want[..., 1]).max() < 1e-5
+    turned = np.abs((got[..., 0] - want[..., 0] + 180) % 360 - 180)
+    assert turned[~polar].max() < 1e-4
+
+
+def test_a_field_across_zero_hours_is_drawn_as_one_field() -> None:
+    order = fitting_order(1.0)
+    import healpix
+
+    ra = np.array([359.6, 359.9, 0.1, 0.4])
+    pixels = np.unique(healpix.ang2pix(1 << order, ra, np.zeros(4), nest=True, lonlat=True).astype(np.int64))
+    drawn = sky_map(order, pixels, np.arange(len(pixels), dtype=float), "galaxies", "across zero")
+    assert "mollweide" not in drawn.lower()
+    labels = {float(text) for text in re.findall(r">(\d+(?:\.\d+)?)</text>", drawn)}
+    assert labels & {359.8, 359.6, 359.9, 359.7} and labels & {0.2, 0.1, 0.3, 0.4}
+    assert not labels & {90.0, 180.0}
+
+
+def test_wilson_intervals_are_those_of_the_textbook() -> None:
+    found = wilson(np.array([81.0]), np.array([263.0]))  # Newcombe 1998, Statist. Med. 17, 857: 0.2553, 0.3662
+    assert found.low[0] == pytest.approx(0.2553, abs=1e-4)
+    assert found.high[0] == pytest.approx(0.3662, abs=1e-4)
+
+
+def test_a_truth_table_without_classes_is_refused(output: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"object_id": ["a"], "kind": ["round"]}), tmp_path / "t.parquet")
+    answer = call("report", str(output), "--truth", str(tmp_path / "t.parquet"), "--to", str(tmp_path / "p.html"))
+    assert answer.returncode == 2 and "class" in answer.stderr
