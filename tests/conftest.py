@@ -35,6 +35,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory, mock_tree: Path, checkpoint: Path) -> Path:
+    """The output of a run of two networks, with its report beside it. Read only."""
+    from tests.reported import reported_run
+
+    return reported_run(mock_tree, checkpoint, tmp_path_factory.mktemp("reported"))
+
+
+@pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory, mock_tree: Path, checkpoint: Path) -> Path:
     """The output of one undisturbed local run over the mock tree. Read only."""
     from tests.runs import undisturbed

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pipeline.executors.runner import run
 from pipeline.models.agcnn import AGCNNConfig
 from pipeline.models.checkpoint import CLASSES, Contract, untrained_checkpoint, write_checkpoint
-from tests.runs import SIZE, mock_job
+from tests.runs import SIZE, call, mock_job
 
 WRITTEN = "<script>document.title='taken'</script>"
 QUOTED = "\"'><img src=x onerror=\"document.title='taken'\">"
@@ -47,9 +47,13 @@ def small_agcnn(folder: Path) -> Path:
 
 
 def reported_run(tree: Path, checkpoint: Path, folder: Path) -> Path:
-    """The output of a run of both networks over `sources`."""
+    """The output of a run of both networks over `sources`, with its report."""
     table = sources(tree, folder / "sources.parquet")
     settings = [f"sources.table={table}", "sources.columns.radius=radius"]
     job = mock_job(tree, checkpoint, *settings, f"networks.agcnn.checkpoint={small_agcnn(folder)}")
-    run(job, str(folder / "catalogue"))
-    return folder / "catalogue"
+    output = folder / "catalogue"
+    run(job, str(output))
+    answer = call("report", str(output), "--truth", str(table))
+    if answer.returncode:
+        raise RuntimeError(answer.stderr)
+    return output

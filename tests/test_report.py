@@ -7,6 +7,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,39 +20,31 @@ from pipeline.report.pictures import AttentionMap, Picture, embedded
 from pipeline.report.plots import wilson
 from pipeline.report.sky import corners, fitting_order, sky_map
 from pipeline.report.traced import Asked
-from tests.reported import OUTSIDE, QUOTED, WRITTEN, reported_run
+from tests.reported import OUTSIDE, QUOTED, WRITTEN
 from tests.runs import call
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory, mock_tree: Path, checkpoint: Path) -> Path:
-    return reported_run(mock_tree, checkpoint, tmp_path_factory.mktemp("report"))
-
-
-@pytest.fixture(scope="module")
-def seen(output: Path) -> str:
+def seen(reported: Path) -> str:
     """A galaxy that both networks saw."""
-    rows = open_catalogue(str(output)).sql("SELECT min(object_id) AS id FROM catalogue WHERE status = 'ok'")
+    rows = open_catalogue(str(reported)).sql("SELECT min(object_id) AS id FROM catalogue WHERE status = 'ok'")
     return str(rows["id"][0])
 
 
 @pytest.fixture(scope="module")
-def page(output: Path) -> str:
-    truth = output.parent / "sources.parquet"
-    answer = call("report", str(output), "--truth", str(truth))
-    assert answer.returncode == 0, answer.stderr
-    return (output / "report.html").read_text()
+def page(reported: Path) -> str:
+    return (reported / "report.html").read_text()
 
 
-def _data(page: str) -> dict[str, list[dict[str, object]]]:
+def _data(page: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found is not None
-    data: dict[str, list[dict[str, object]]] = json.loads(found.group(1))
+    data: dict[str, Any] = json.loads(found.group(1))
     return data
 
 
-def test_every_number_of_the_page_is_what_its_query_gives(page: str, output: Path) -> None:
-    ask = Asked(open_catalogue(str(output)), str(output), "0")
+def test_every_number_of_the_page_is_what_its_query_gives(page: str, reported: Path) -> None:
+    ask = Asked(open_catalogue(str(reported)), str(reported), "0")
     queries = [line.split(" --sql ")[1] for line in re.findall(r"<code>(pipeline query .*?)</code>", page, re.DOTALL)]
     assert len(queries) > 15
     import html
@@ -85,49 +78,51 @@ def test_every_galaxy_of_a_gallery_has_its_image_and_the_maps_of_each_network(pa
     galaxies = _data(page)["galaxies"]
     assert len(galaxies) >= 12
     for galaxy in galaxies:
-        names = [found["name"] for found in galaxy["maps"]]  # type: ignore[union-attr]
+        names = [found["name"] for found in galaxy["maps"]]
         assert names[:2] == ["dmagnet", "agcnn"]
         assert {"gate 1", "gate 2", "gate 3", "head 1"} <= set(names)
         image = Image.open(io.BytesIO(base64.b64decode(str(galaxy["image"]))))
         assert image.size == (64, 64)
 
 
-def test_the_galleries_of_mergers_are_in_the_order_of_confidence(page: str, output: Path) -> None:
-    label = open_catalogue(str(output)).sql("SELECT mode(dmagnet_label) AS l FROM catalogue")["l"][0].as_py()
+def test_the_galleries_of_mergers_are_in_the_order_of_confidence(page: str, reported: Path) -> None:
+    label = open_catalogue(str(reported)).sql("SELECT mode(dmagnet_label) AS l FROM catalogue")["l"][0].as_py()
     order = "ORDER BY dmagnet_confidence, object_id LIMIT 6"
-    wanted = open_catalogue(str(output)).sql(f"SELECT object_id FROM catalogue WHERE dmagnet_label = '{label}' {order}")
+    wanted = open_catalogue(str(reported)).sql(
+        f"SELECT object_id FROM catalogue WHERE dmagnet_label = '{label}' {order}"
+    )
     place = page.split(f'id="least-sure-{label}"')[1].split(">")[0]
     found = re.search(r"data-ids='(.*?)'", place)
     assert found is not None and json.loads(found.group(1)) == wanted["object_id"].to_pylist()
 
 
-def test_one_galaxy_is_shown_alone_with_whole_maps(output: Path, seen: str, tmp_path: Path) -> None:
-    answer = call("look", str(output), "--id", seen, "--to", str(tmp_path / "one.html"), "--no-open")
+def test_one_galaxy_is_shown_alone_with_whole_maps(reported: Path, seen: str, tmp_path: Path) -> None:
+    answer = call("look", str(reported), "--id", seen, "--to", str(tmp_path / "one.html"), "--no-open")
     assert answer.returncode == 0, answer.stderr
     (galaxy,) = _data((tmp_path / "one.html").read_text())["galaxies"]
     assert galaxy["id"] == seen
-    sizes = {found["name"]: found["width"] for found in galaxy["maps"]}  # type: ignore[union-attr]
+    sizes = {found["name"]: found["width"] for found in galaxy["maps"]}
     assert sizes["agcnn"] == 64
 
 
-def test_a_galaxy_that_is_not_there_is_named(output: Path) -> None:
-    answer = call("look", str(output), "--id", "nobody", "--no-open")
+def test_a_galaxy_that_is_not_there_is_named(reported: Path) -> None:
+    answer = call("look", str(reported), "--id", "nobody", "--no-open")
     assert answer.returncode != 0 and "nobody" in answer.stderr
 
 
-def test_further_networks_are_compared_beside_those_of_the_run(output: Path, seen: str, tmp_path: Path) -> None:
-    other = f"AG-CNN:softmax={output.parent / 'agcnn.safetensors'}"
-    answer = call("look", str(output), "--id", seen, "--with", other, "--to", str(tmp_path / "p.html"), "--no-open")
+def test_further_networks_are_compared_beside_those_of_the_run(reported: Path, seen: str, tmp_path: Path) -> None:
+    other = f"AG-CNN:softmax={reported.parent / 'agcnn.safetensors'}"
+    answer = call("look", str(reported), "--id", seen, "--with", other, "--to", str(tmp_path / "p.html"), "--no-open")
     assert answer.returncode == 0, answer.stderr
     (galaxy,) = _data((tmp_path / "p.html").read_text())["galaxies"]
-    maps = {(found["group"], found["name"]): found["levels"] for found in galaxy["maps"]}  # type: ignore[union-attr]
+    maps = {(found["group"], found["name"]): found["levels"] for found in galaxy["maps"]}
     assert maps["AG-CNN", "softmax"] == maps["Networks", "agcnn"]
 
 
-def test_a_source_that_cannot_be_fetched_again_says_why(output: Path) -> None:
-    answer = call("look", str(output), "--id", "far 0", "--to", str(output.parent / "far.html"), "--no-open")
+def test_a_source_that_cannot_be_fetched_again_says_why(reported: Path) -> None:
+    answer = call("look", str(reported), "--id", "far 0", "--to", str(reported.parent / "far.html"), "--no-open")
     assert answer.returncode == 0, answer.stderr
-    (galaxy,) = _data((output.parent / "far.html").read_text())["galaxies"]
+    (galaxy,) = _data((reported.parent / "far.html").read_text())["galaxies"]
     assert galaxy["image"] is None and "no" in str(galaxy["reason"])
 
 
@@ -173,7 +168,7 @@ def test_wilson_intervals_are_those_of_the_textbook() -> None:
     assert found.high[0] == pytest.approx(0.3662, abs=1e-4)
 
 
-def test_a_truth_table_without_classes_is_refused(output: Path, tmp_path: Path) -> None:
+def test_a_truth_table_without_classes_is_refused(reported: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table({"object_id": ["a"], "kind": ["round"]}), tmp_path / "t.parquet")
-    answer = call("report", str(output), "--truth", str(tmp_path / "t.parquet"), "--to", str(tmp_path / "p.html"))
+    answer = call("report", str(reported), "--truth", str(tmp_path / "t.parquet"), "--to", str(tmp_path / "p.html"))
     assert answer.returncode == 2 and "class" in answer.stderr

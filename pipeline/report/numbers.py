@@ -20,7 +20,7 @@ def statuses(ask: Asked) -> Traced:
 def causes(ask: Asked) -> Traced:
     """Why rows are not ok: status, cause, galaxies and one of them; numbers within a cause are counted as one."""
     return ask(
-        f"""SELECT status, regexp_replace(reason, '[0-9]+([.][0-9]+)?', '#', 'g') AS cause, count(*) AS galaxies,
+        f"""SELECT status, regexp_replace(reason, '\\b[0-9]+([.][0-9]+)?\\b', '#', 'g') AS cause, count(*) AS galaxies,
         min(object_id) AS example FROM catalogue WHERE status <> 'ok'
         GROUP BY ALL ORDER BY galaxies DESC, cause LIMIT {CAUSES}"""
     )
