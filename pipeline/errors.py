@@ -10,6 +10,7 @@
   x UnitError          one work unit: tried again, then quarantined
   x RunError           the run
     - JobError         the job, its sources or its checkpoints are wrong: exit code 2
+      . MissingExtra
       . InvalidSources
       . CheckpointError
       . OutputLocked
@@ -68,6 +69,10 @@ class RunError(PipelineError):
 
 class JobError(RunError):
     """The job as written cannot run."""
+
+
+class MissingExtra(JobError):
+    """A library of an extra that is not installed; the message names both."""
 
 
 class InvalidSources(JobError):
