@@ -15,7 +15,6 @@ from pipeline.models.dieleman import DielemanConfig, on_the_frame, parts
 from pipeline.models.network import NetworkConfig, gflops
 from pipeline.models.resnet import RESNET26, ResNetConfig
 from pipeline.models.tang import TangConfig
-from tests.network_probes import together_and_apart, values
 
 RADIO = TangConfig(bands=1, classes=2, size=150)
 SMALL = (
@@ -75,40 +74,6 @@ def test_a_resnet_shrinks_its_stages_as_the_paper_does() -> None:
     module = ResNetConfig(widths=(4, 8, 12, 16)).build().eval()
     shapes = [tuple(features.shape[1:]) for features in module.backbone(torch.rand(1, 3, 224, 224))]
     assert shapes == [(4, 56, 56), (8, 28, 28), (12, 14, 14), (16, 7, 7)]
-
-
-@each_baseline
-def test_an_image_does_not_know_of_its_batch(config: NetworkConfig) -> None:
-    module, images = built(config), galaxies(config, 64)
-    assert module(images).logits.std(0).min() > 0  # the images do differ
-    assert together_and_apart(module, images) < 1e-9
-
-
-@each_baseline
-def test_normalisation_over_the_batch_is_caught(config: NetworkConfig) -> None:
-    class OverTheBatch(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return (x - x.mean()) / x.std()
-
-    module = built(config)
-    parent = next(part for part in module.modules() if isinstance(part, nn.Sequential))
-    parent[1] = OverTheBatch()
-    assert together_and_apart(module, galaxies(config, 64)) > 1e-3
-
-
-@each_baseline
-def test_extreme_images_have_finite_answers_and_maps(config: NetworkConfig) -> None:
-    half = config.size // 2
-    images = torch.zeros(6, config.bands, config.size, config.size, dtype=torch.float64)
-    images[1], images[2], images[3] = 0.5, 1.0, 1e4  # constant, saturated, and beyond any contract
-    images[4, :, half:, half:] = 1.0
-    images[5] = (galaxies(config, 1)[0] > 0.5).double()
-    for module in (built(config), built(config).float()):
-        with torch.inference_mode():
-            result = module(images.to(next(module.parameters()).dtype))
-        assert all(value.isfinite().all() for value in values(result))
-        assert result.attention.min() >= 0
-        assert tuple(result.scalars) == config.scalars
 
 
 @each_baseline

@@ -21,6 +21,7 @@ from pipeline.models import NETWORKS
 from pipeline.models.checkpoint import Checkpoint, untrained_checkpoint
 from pipeline.models.dmagnet import DMAGNetConfig
 from pipeline.models.network import NetworkResult
+from tests.network_probes import skip_where_torchvision_lacks
 
 TINY = DMAGNetConfig(size=32, dims=(8, 16), depths=(1, 1), head_channels=8)
 SEED_0 = untrained_checkpoint("dmagnet_f", 0, TINY)
@@ -90,6 +91,7 @@ def rows(output: NetworkOutput, chosen: list[int]) -> NetworkOutput:
 
 @pytest.mark.parametrize("network", list(NETWORKS))
 def test_a_full_network_answers_for_an_image_whatever_its_company(network: str) -> None:
+    skip_where_torchvision_lacks(network)
     images = galaxies(3, NETWORKS[network].size)
     predict = Predictor({"net": untrained_checkpoint(network, 0)}, device="cpu", batch=2)
     together = predict(images)["net"]

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, get_type_hints
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from pipeline.models import NETWORKS
 from pipeline.models.agcnn import AGCNN
-from pipeline.models.dmagnet import (
-    AttentionalFusion,
-    AttentionPool,
-    DilatedDepthwise,
-    DMAGNetConfig,
-    DynamicLargeKernel,
-    polyphase,
-)
 from pipeline.models.header import read_fields
 from pipeline.models.mban import MBAN
 from pipeline.models.network import NetworkConfig, NetworkResult, gflops
-from tests.network_probes import values
+from tests.network_probes import skip_where_torchvision_lacks, values
 
 
 @dataclass(frozen=True)
@@ -41,9 +31,11 @@ class Case:
 
 
 PSI_BIASES = ("gates.0.psi.bias", "gates.1.psi.bias", "gates.2.psi.bias")
-# Branches with losses of their own, and what stands behind a layer that begins at zero.
+# Branches with losses of their own, what stands behind a layer that begins at zero, and queries but the token's.
 HEADS = ("primary_head.weight", "primary_head.bias", "auxiliary_head.weight", "auxiliary_head.bias")
 LOCALISER = ("localiser.narrow.weight", "localiser.narrow.bias")
+LAST = "cvt.encoder.stages.2.layers.9.attention.attention.convolution_projection_query.convolution_projection"
+QUERIES = tuple(f"{LAST}.{name}" for name in ("convolution.weight", "normalization.weight", "normalization.bias"))
 CASES = (
     Case("dmagnet_f", parameters=9_408_520, flops=4_838_810_112, attention=(8, 8)),
     Case("dmagnet_m", parameters=9_351_444, flops=9_773_476_352, attention=(16, 16)),
@@ -52,14 +44,18 @@ CASES = (
     Case("mban", 22_365_330, 9_474_957_312, (8, 8), unseen=HEADS, coarse=0.05),
     Case("mban_shared", 15_803_509, 4_974_481_408, (8, 8), unseen=HEADS + LOCALISER, coarse=0.05),
     Case("resnet18", 11_179_590, 4_737_472_512, (8, 8), coarse=0.05),
+    Case("resnet26", 13_958_470, 6_113_222_656, (8, 8), coarse=0.05),
     Case("tang", 412_458, 407_582_208, (42, 42)),
     Case("dieleman", 42_313_606, 840_720_384, (47, 47), coarse=0.01),
+    Case("cvt", 19_614_790, 12_320_919_040, (8, 8), unseen=QUERIES),
+    Case("maxvit", 30_420_104, 14_762_809_344, (8, 8)),
 )
 each_network = pytest.mark.parametrize("case", CASES, ids=lambda case: case.network)
 
 
 @lru_cache(maxsize=1)  # the cases come one after another
 def built(network: str) -> nn.Module:
+    skip_where_torchvision_lacks(network)
     torch.manual_seed(1)
     return NETWORKS[network].build().eval()
 
@@ -80,6 +76,7 @@ def test_every_network_has_a_case() -> None:
 
 @each_network
 def test_a_network_has_the_size_and_cost_that_it_claims(case: Case) -> None:
+    skip_where_torchvision_lacks(case.network)
     config = NETWORKS[case.network]
     with torch.device("meta"):
         module = config.build()
@@ -170,74 +167,3 @@ def test_a_config_survives_json(case: Case) -> None:
     config: Any = NETWORKS[case.network]
     fields = json.loads(json.dumps(asdict(config)))
     assert type(config)(**read_fields(get_type_hints(type(config)), fields, "config")) == config
-
-
-@pytest.mark.parametrize("side", [1, 2, 8, 10, 32])
-def test_the_polyphase_form_is_the_dilated_convolution(side: int) -> None:
-    generator = torch.Generator().manual_seed(side)
-    x, weight = (torch.randn(shape, generator=generator) for shape in ((2, 4, side, side + 1), (4, 1, 7, 7)))
-    bias = torch.randn(4, generator=generator)
-    plain = F.conv2d(x, weight, bias, padding=9, dilation=3, groups=4)
-    torch.testing.assert_close(polyphase(x, weight, bias, 3), plain, rtol=1e-5, atol=1e-5)
-
-
-def test_a_dilated_layer_gives_the_same_in_training_and_in_eval_mode() -> None:
-    layer = DilatedDepthwise(4, kernel=7, dilation=3)
-    x = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(3))
-    torch.testing.assert_close(layer.eval()(x), layer.train()(x), rtol=1e-5, atol=1e-5)
-
-
-def test_the_large_kernel_sees_23_pixels_and_no_more() -> None:
-    module = DMAGNetConfig(size=32, dims=(4,), depths=(1,), head_channels=4, stem_stride=1, stem_kernel=1).build()
-    kernel = module.stages[0].blocks[0].kernel.eval()  # type: ignore[index, union-attr]
-    x = torch.zeros(1, 4, 31, 31, requires_grad=True)
-    kernel.large(kernel.small(x))[0, :, 15, 15].sum().backward()
-    assert x.grad is not None
-    seen = x.grad[0].abs().sum((0, 1)).nonzero().flatten()
-    assert (seen.min().item(), seen.max().item()) == (15 - 11, 15 + 11)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"depths": (2, 4)}, "one depth for each"),
-        ({"depths": (2, 4, 0, 1)}, "at least 1"),
-        ({"size": 250}, "32 divides, got 250"),
-        ({"head_channels": 48}, "48 divides, got 512"),
-        ({"dims": (2, 4, 8, 32)}, "dims of at least 4"),
-        ({"dims": (5, 10, 20, 32), "hidden_ratio": 1}, "4 divides"),
-    ],
-)
-def test_a_config_that_cannot_be_built_is_refused(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        DMAGNetConfig(**wrong)
-
-
-def test_equal_weights_fuse_to_the_residual_sum() -> None:
-    fusion = AttentionalFusion(8, reduction=4).eval()
-    for context in (fusion.local_context, fusion.global_context):
-        nn.init.zeros_(context[-1].weight)  # type: ignore[arg-type]
-    x, identity = torch.randn(2, 1, 8, 4, 4, generator=torch.Generator().manual_seed(4))
-    torch.testing.assert_close(fusion(x, identity), x + identity)
-
-
-def test_the_large_kernels_share_is_its_weight_against_the_small_ones() -> None:
-    kernel = DynamicLargeKernel(4).eval()
-    nn.init.zeros_(kernel.select.weight)
-    kernel.select.bias.data = torch.tensor([-1.0, 1.0]) * math.log(3)  # type: ignore[union-attr]
-    _, share = kernel(torch.rand(2, 4, 8, 8))
-    torch.testing.assert_close(share, torch.full((2,), 0.75))  # 3/4 against 1/4
-
-
-def test_two_heads_on_opposite_corners_spread_a_quarter_diagonal() -> None:
-    pool = AttentionPool(channels=2, positions=4, heads=2)
-    nn.init.zeros_(pool.query.weight)
-    nn.init.ones_(pool.query.bias)
-    nn.init.zeros_(pool.key_value.bias)
-    pool.key_value.weight.data = torch.eye(2).repeat(2, 1)  # keys and values are the tokens
-    far = [[50.0, 50.0], [50.0, 0], [0, 0], [0, 0], [0, 50.0]]  # mean token, then the 2x2 positions
-    pool.position.data = torch.tensor(far)
-    pooled = pool(torch.zeros(1, 2, 2, 2))
-    torch.testing.assert_close(pooled.attention, torch.tensor([[[0.5, 0], [0, 0.5]]]))
-    torch.testing.assert_close(pooled.spread, torch.tensor([0.25 * math.sqrt(2)]))
-    torch.testing.assert_close(pooled.heads, torch.tensor([[[[1.0, 0], [0, 0]], [[0, 0], [0, 1.0]]]]))

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from pipeline.models.agcnn import AGCNNConfig
+from pipeline.models.cvt import CvTConfig
 from pipeline.models.dieleman import DielemanConfig
 from pipeline.models.dmagnet import DMAGNetConfig
+from pipeline.models.maxvit import MaxViTConfig
 from pipeline.models.mban import MBANConfig
 from pipeline.models.network import NetworkConfig
-from pipeline.models.resnet import ResNetConfig
+from pipeline.models.resnet import RESNET26, ResNetConfig
 from pipeline.models.tang import TangConfig
 
 NETWORKS: Mapping[str, NetworkConfig] = MappingProxyType(
@@ -26,7 +28,10 @@ NETWORKS: Mapping[str, NetworkConfig] = MappingProxyType(
         # What the review asks for in sec. 3.2.2, but for `certain`, which has to be fitted on validation data first.
         "mban_shared": MBANConfig(shared=True, localiser="transformer", crop_size=128),
         "resnet18": ResNetConfig(),
+        "resnet26": RESNET26,
         "tang": TangConfig(),
         "dieleman": DielemanConfig(),
+        "cvt": CvTConfig(),
+        "maxvit": MaxViTConfig(),
     }
 )

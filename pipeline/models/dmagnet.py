@@ -159,9 +159,11 @@ class DynamicLargeKernel(nn.Module):
         # Mean and maximum over the 2C channels of both kernels, without the memory of their concatenation.
         mean = (small.mean(1, keepdim=True) + large.mean(1, keepdim=True)) / 2
         peak = torch.maximum(small.amax(1, keepdim=True), large.amax(1, keepdim=True))
-        weights = self.select(torch.cat([mean, peak], 1)).sigmoid()  # (N, 2, H, W)
-        weight_small, weight_large = weights.split(1, 1)
-        large_fraction = (weights[:, 1].float() / weights.float().sum(1)).mean((1, 2))
+        scores = self.select(torch.cat([mean, peak], 1))  # (N, 2, H, W)
+        weight_small, weight_large = scores.sigmoid().split(1, 1)
+        # w2 / (w1 + w2) from the logarithms, because both weights can be too small for a float.
+        log_small, log_large = F.logsigmoid(scores.float()).unbind(1)
+        large_fraction = (log_large - log_small).sigmoid().mean((1, 2))
         return self.leave(small * weight_small + large * weight_large + x), large_fraction
 
 

@@ -1,0 +1,112 @@
+"""MaxViT: attention within windows and across a grid by turns; one of the networks that DMAGNet was compared with.
+
+Tu et al. 2022, arXiv:2204.01697, MaxViT-T, as torchvision builds it (30,919,624 parameters with 1000 classes at 224
+pixels): a stem, four stages of inverted bottlenecks, each followed by attention within windows and by attention
+across positions that lie a window apart. Windows are a 32nd of the image wide, so that in the last stage the grid is
+all that there is and every position attends to every other.
+
+The map is the attention that each position gets there, its mean over heads and over the positions that give it, which
+are pooled alike. It needs the extra `maxvit`: torchvision must be built for the torch that is installed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from pipeline.models.activation import at_least_float32
+from pipeline.models.extra import from_extra
+from pipeline.models.network import NetworkResult
+
+BANDS = 3  # of torchvision's stem
+STAGES = 4
+REDUCTION = 32  # input pixels a side of one position of the last stage
+
+
+@dataclass(frozen=True)
+class MaxViTConfig:
+    """One MaxViT; the defaults are MaxViT-T. Raises ValueError where the numbers do not fit together."""
+
+    bands: int = BANDS
+    classes: int = 6
+    size: int = 256  # pixels a side
+    dims: tuple[int, ...] = (64, 128, 256, 512)  # channels of each stage
+    depths: tuple[int, ...] = (2, 2, 5, 2)  # layers of each stage
+    stem: int = 64  # channels
+    head_channels: int = 32  # of each attention head
+    drop_path: float = 0.2  # of the last layer, in training
+
+    def __post_init__(self) -> None:
+        if self.bands != BANDS:
+            raise ValueError(f"expected {BANDS} bands, got {self.bands}")
+        if len(self.dims) != STAGES or len(self.depths) != STAGES:
+            raise ValueError(f"expected {STAGES} dims and depths, got {self.dims} and {self.depths}")
+        if min(self.classes, self.size, self.stem, self.head_channels, *self.dims, *self.depths) < 1:
+            raise ValueError(f"expected numbers of at least 1, got {self}")
+        if self.size % REDUCTION:
+            raise ValueError(f"expected a size that {REDUCTION} divides, got {self.size}")
+        if any(width % self.head_channels for width in self.dims):
+            raise ValueError(f"expected dims that {self.head_channels} divides, got {self.dims}")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"expected drop_path from 0 to below 1, got {self.drop_path}")
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def features(self) -> int:
+        return self.dims[-1]
+
+    def build(self) -> MaxViT:
+        """The network with untrained weights, drawn from torch's global generator. Raises MissingExtra."""
+        return MaxViT(self)
+
+
+class MaxViT(nn.Module):
+    """Images (N, 3, S, S) float32 in [0, 1] to logits and the attention that each position of the last stage gets."""
+
+    def __init__(self, config: MaxViTConfig) -> None:
+        super().__init__()
+        maxvit: Any = from_extra("torchvision.models.maxvit", "maxvit")
+        network = maxvit.MaxVit(
+            input_size=(config.size, config.size),
+            stem_channels=config.stem,
+            partition_size=config.size // REDUCTION,
+            block_channels=list(config.dims),
+            block_layers=list(config.depths),
+            head_dim=config.head_channels,
+            stochastic_depth_prob=config.drop_path,
+            num_classes=config.classes,
+        )
+        self.stem, self.stages = network.stem, network.blocks
+        *pool, self.classifier = network.classifier
+        self.pool = nn.Sequential(*pool)  # the mean, a norm, a dense layer and tanh
+
+    def forward(self, images: Tensor) -> NetworkResult:
+        x = self.stem(images)  # (N, 64, S/2, S/2)
+        seen: list[Tensor] = []
+        last = self.stages[-1].layers[-1].layers.grid_attention.attn_layer[1]
+        hook = last.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0]))
+        try:
+            for stage in self.stages:
+                x = stage(x)  # (N, 64, S/4, S/4), (N, 128, S/8, S/8), (N, 256, S/16, S/16), (N, 512, S/32, S/32)
+        finally:
+            hook.remove()
+        features = self.pool(x)  # (N, 512)
+        return NetworkResult(self.classifier(features), received_attention(last, seen[0]), {}, features)
+
+
+def received_attention(layer: Any, tokens: Tensor) -> Tensor:
+    """The mean weight (N, h, w), of sum 1, that torchvision's relative attention gives to tokens (N, 1, hw, C).
+
+    The layer keeps its weights to itself; they are computed again, from the tokens that it got.
+    """
+    query, key, _ = layer.to_qkv(tokens[:, 0]).unflatten(-1, (3, layer.n_heads, -1)).unbind(2)  # (N, hw, heads, c)
+    scores = layer.scale_factor * (query.transpose(1, 2) @ key.permute(0, 2, 3, 1))  # (N, heads, hw, hw)
+    weights = at_least_float32(scores + layer.get_relative_positional_bias()).softmax(-1).mean((1, 2))  # (N, hw)
+    side = math.isqrt(weights.shape[1])
+    return weights.reshape(-1, side, side)
