@@ -32,6 +32,13 @@ class Status(StrEnum):
     INVALID = "invalid"  # the source row itself is wrong
 
 
+class Integrity(StrEnum):
+    """Whether checksums that the archive publishes were there for the files of a row, and held."""
+
+    CHECKED = "checked"  # for every file that was read
+    UNCHECKED = "unchecked"  # not for all
+
+
 CLASSIFIED = frozenset({Status.OK, Status.PARTIAL})
 TRANSIENT = frozenset({Status.ARCHIVE_ERROR, Status.QUARANTINED})  # what `retry` tries again
 
@@ -192,6 +199,7 @@ class Chunk:
 
     status: NDArray[np.str_]  # (N,) Status values
     reason: NDArray[np.object_]  # (N,) str, "" where there is nothing to say
+    integrity: NDArray[np.object_]  # (N,) Integrity values, None where no file came
     flags: NDArray[np.int32]  # (N,) RowFlag bits
     fov_arcsec: NDArray[np.float32]  # (N,) NaN where there is no image
     pixel_scale: NDArray[np.float32]  # (N,) arcsec of the tile's own pixels, NaN where there is no image
@@ -237,6 +245,7 @@ class Predictions:
 
     status: NDArray[np.str_]  # (N,)
     reason: NDArray[np.object_]  # (N,)
+    integrity: NDArray[np.object_]  # (N,)
     flags: NDArray[np.int32]  # (N,)
     fov_arcsec: NDArray[np.float32]  # (N,)
     pixel_scale: NDArray[np.float32]  # (N,)

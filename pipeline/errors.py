@@ -6,6 +6,7 @@
     - BadImage
     - ArchiveError     after every retry
       . ArchiveRefused     the archive says no, and would say so again
+      . RenderingFailed    a service cannot make what is asked of it
       . ArchiveChanged     the file is another one than a moment ago
   x UnitError          one work unit: tried again, then quarantined
   x RunError           the run
@@ -53,6 +54,10 @@ class ArchiveError(SourceError):
 
 class ArchiveRefused(ArchiveError):
     """The archive says no, and would say so again."""
+
+
+class RenderingFailed(ArchiveError):
+    """A service that makes its answers on demand failed twice at the same one: often it has no image there."""
 
 
 class ArchiveChanged(ArchiveError):

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.archives.policy import ArchivesSection
+from pipeline.archives.policy import ArchivesSection, host_of
 from pipeline.errors import JobError
 from pipeline.sources.batches import Columns, Region, Selection
 from pipeline.storage import without_credentials
@@ -107,6 +107,11 @@ class Job(_Section):
         if views := {prefix: section.views for prefix, section in sorted(self.networks.items()) if section.views != 1}:
             decisive["views"] = views
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+    def archive_hosts(self) -> tuple[str, ...]:
+        """The hosts that the job itself names, as `host_of` has them: those of its mirror and its survey."""
+        urls = (self.mirror or "", *self.survey.hosts, *(wanted.path for wanted in self.survey.tile_lists))
+        return tuple(sorted({host_of(url) for url in urls if "://" in url}))
 
     def anywhere(self) -> Job:
         """The job with its local paths absolute: workers, and a later retry, have other working directories."""

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.archives.access import Access
 from pipeline.archives.opener import Opener
 from pipeline.catalogue.commits import UnitFacts, commit_unit, committed_table
 from pipeline.catalogue.contract import NetworkColumns
@@ -29,8 +30,10 @@ from pipeline.data import (
     TRANSIENT,
     Chunk,
     ImageContract,
+    Integrity,
     NetworkOutput,
     Predictions,
+    Product,
     RowFlag,
     Source,
     Status,
@@ -41,7 +44,7 @@ from pipeline.job import Job
 from pipeline.planner.plan import Plan, open_plan
 from pipeline.preprocess import contract_image, field_of_view, frame_width, judge
 from pipeline.storage import Storage
-from pipeline.surveys import Survey
+from pipeline.surveys import Survey, TileImage
 
 if TYPE_CHECKING:
     from pipeline.catalogue.commits import Manifest
@@ -71,12 +74,15 @@ class Work:
         return Provenance(survey=survey.kind, release=survey.release, run_id=self.run_id, networks=self.networks)
 
 
-def load(work: Work, unit: WorkUnit, chunk: int) -> Chunk:
-    """Fetch, cut and draw every source of one chunk. What fails for one source becomes its status."""
+def load(work: Work, unit: WorkUnit, chunk: int, access: Access | None = None) -> Chunk:
+    """Fetch, cut and draw every source of one chunk. What fails for one source becomes its status.
+
+    `access` is how the process gets at archives, for all its chunks; None: only this chunk counts.
+    """
     started = time.perf_counter()
     plan, survey = _opened(work)
     rows = pending_rows(work, unit, plan.rows(unit, chunk))
-    with Opener(work.job.mirror) as opener:
+    with Opener(work.job.mirror, access) as opener:
         drawn = [_draw(work.image, survey, opener, source) for source in _sources(rows)]
         bytes_read = opener.bytes_read
     images = [row.image for row in drawn if row.image is not None]
@@ -84,6 +90,7 @@ def load(work: Work, unit: WorkUnit, chunk: int) -> Chunk:
     return Chunk(
         status=np.array([row.status.value for row in drawn], dtype=np.str_),
         reason=np.array([row.reason for row in drawn], dtype=object),
+        integrity=np.array([row.integrity for row in drawn], dtype=object),
         flags=np.array([int(row.flags) for row in drawn], dtype=np.int32),
         fov_arcsec=np.array([row.fov_arcsec for row in drawn], dtype=np.float32),
         pixel_scale=np.array([row.pixel_scale for row in drawn], dtype=np.float32),
@@ -103,6 +110,7 @@ def predict(networks: Callable[[NDArray[np.uint8]], dict[str, NetworkOutput]], c
     return Predictions(
         status=chunk.status,
         reason=chunk.reason,
+        integrity=chunk.integrity,
         flags=np.where(novel, chunk.flags | int(RowFlag.OUT_OF_DISTRIBUTION), chunk.flags).astype(np.int32),
         fov_arcsec=chunk.fov_arcsec,
         pixel_scale=chunk.pixel_scale,
@@ -186,6 +194,7 @@ def _publish(work: Work, unit: WorkUnit, table: pa.Table, parts: Sequence[Predic
 class _Drawn:
     status: Status
     reason: str = ""
+    integrity: Integrity | None = None
     flags: RowFlag = RowFlag(0)
     fov_arcsec: float = float("nan")
     pixel_scale: float = float("nan")
@@ -195,10 +204,17 @@ class _Drawn:
 
 def _draw(contract: ImageContract, survey: Survey, opener: Opener, source: Source) -> _Drawn:
     width, limited = field_of_view(contract.fov, source.radius)
+    opened: list[Product] = []
+
+    def recording(product: Product) -> TileImage:
+        opened.append(product)
+        return opener(product)
+
     try:
-        cutout = survey.cut(opener, source, width)
+        cutout = survey.cut(recording, source, width)
     except SourceError as error:
-        return _Drawn(error.status, str(error))
+        return _Drawn(error.status, str(error), opener.integrity(opened))
+    integrity = opener.integrity(opened)
     status, flags, reason = judge(cutout, contract, width)
     flags |= cutout.flags
     if limited:
@@ -206,7 +222,7 @@ def _draw(contract: ImageContract, survey: Survey, opener: Opener, source: Sourc
     if cutout.masked_fraction > MASKED_LIMIT:
         flags |= RowFlag.MASKED
     fov = frame_width(cutout) if width is None else width
-    drawn = _Drawn(status, reason, flags, fov, cutout.grid.pixel_scale, cutout.masked_fraction)
+    drawn = _Drawn(status, reason, integrity, flags, fov, cutout.grid.pixel_scale, cutout.masked_fraction)
     if status not in CLASSIFIED:
         return drawn
     return replace(drawn, image=contract_image(cutout, contract, width))

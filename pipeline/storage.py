@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -31,7 +32,17 @@ _CONFLICTS = 5  # tries of a conditional put while another is under way (S3: 409
 
 def without_credentials(url: str) -> str:
     """The URL without user, password, query and fragment, as it may be shown and stored; a plain path as it is."""
-    return re.split(r"[?#]", _LOGIN.sub("", url), maxsplit=1)[0] if "://" in url else url
+    return re.split(r"[?#]", without_login(url), maxsplit=1)[0] if "://" in url else url
+
+
+def without_login(url: str) -> str:
+    """The URL without user and password, with its query: a request whose parameters are no secrets."""
+    return _LOGIN.sub("", url) if "://" in url else url
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk has no room, rather than a fault."""
+    return error.errno in _FULL
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,13 @@ class Storage:
             found = self.filesystem.find(self.path(folder))
         return sorted(path.removeprefix(prefix) for path in found if not path.endswith(".tmp"))
 
+    def details(self, folder: str) -> dict[str, tuple[int, float]]:
+        """Bytes and time of change (s, Unix) of each file below `folder`."""
+        prefix = self._filesystem[1] + "/"
+        with self._answering():
+            found = self.filesystem.find(self.path(folder), detail=True)
+        return {path.removeprefix(prefix): (int(info["size"]), _changed(info)) for path, info in found.items()}
+
     def delete(self, name: str) -> None:
         """Remove one object; nothing happens where there is none."""
         if self.exists(name):
@@ -204,9 +222,15 @@ def _room_for(data: bytes, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if is_full(error):
             raise DiskFull(f"no room for {len(data)} bytes at {path}: {error.strerror}") from error
         raise
+
+
+def _changed(info: dict[str, Any]) -> float:
+    """When a file changed, by whichever key its file system tells it."""
+    when = next((info[key] for key in ("mtime", "LastModified", "created", "updated") if key in info), 0.0)
+    return when.timestamp() if isinstance(when, datetime) else float(when)
 
 
 def _http_status(error: OSError) -> int | None:

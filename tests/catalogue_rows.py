@@ -72,6 +72,7 @@ def predictions(statuses: Sequence[str], *, seed: int = 0, network: NetworkColum
     )
     return Predictions(
         status=status,
+        integrity=np.array([None if name == "no_coverage" else "checked" for name in statuses], dtype=object),
         reason=np.array(["" if name == "ok" else f"because {name}" for name in statuses], dtype=object),
         flags=np.where(status == "partial", 512, 0).astype(np.int32),
         fov_arcsec=np.where(seen, np.float32(30), np.float32(np.nan)),

@@ -104,7 +104,7 @@ def split(part: Predictions, at: int) -> list[Predictions]:
             attention={name: values[images] for name, values in output.attention.items()},
             **{name: getattr(output, name)[images] for name in arrays},
         )
-        names = ("status", "reason", "flags", "fov_arcsec", "pixel_scale", "masked_fraction", "with_image")
+        names = ("status", "reason", "integrity", "flags", "fov_arcsec", "pixel_scale", "masked_fraction", "with_image")
         columns = {name: getattr(part, name)[rows] for name in names}
         halves.append(replace(part, networks={"net": cut}, **columns))
     return halves

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.archives.files import ArchiveFiles
 from pipeline.errors import ArchiveUnreachable, JobError
 from pipeline.sources.batches import Region, Selection
 from pipeline.sources.sweeps import PASS_THROUGH, meets, sweep_batches, sweep_box, target_ids
@@ -51,7 +52,8 @@ def write_sweep(root: Path, name: str, table: Any, tree: str = "dr10/south/sweep
 
 def swept(root: Path | str, *, selection: Selection | None = None, **options: Any) -> pa.Table:
     config = options.pop("config", LegacyConfig())
-    return pa.Table.from_batches(sweep_batches(str(root), config.sweeps, selection, **options))
+    with ArchiveFiles(str(root)) as files:
+        return pa.Table.from_batches(sweep_batches(files, config.sweeps, selection, **options))
 
 
 def test_the_packed_id_is_desis_targetid() -> None:

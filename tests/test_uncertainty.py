@@ -155,6 +155,7 @@ def chunk(statuses: list[str], flags: list[int]) -> Chunk:
     return Chunk(
         status=np.array(statuses),
         reason=np.array([""] * len(statuses), dtype=object),
+        integrity=np.array(["checked"] * len(statuses), dtype=object),
         flags=np.array(flags, np.int32),
         fov_arcsec=nothing,
         pixel_scale=nothing,

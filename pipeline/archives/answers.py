@@ -46,5 +46,13 @@ class Fault(Exception):
         self.outcome, self.retry_after, self.status = outcome, retry_after, status
 
 
+class Moved(Fault):
+    """The server says to ask at another URL: no fault, but the next request is another one."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("moved", Outcome.GOOD)
+        self.url = url
+
+
 class Invalid(Exception):
     """An answer came whole and is not what was asked for. The same bytes twice: it is what the archive has."""

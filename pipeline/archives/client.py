@@ -5,31 +5,31 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.metadata import version
-from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-from uuid import uuid4
+from typing import Any, Self
 
 import httpx
 
-from pipeline.archives.answers import Answer, Body, Fault, Invalid
+from pipeline.archives import buckets, web
+from pipeline.archives.answers import Answer, Body, Fault, Invalid, Moved
 from pipeline.archives.gate import Gate, LocalGate
-from pipeline.archives.limiter import Outcome, Wait
-from pipeline.archives.policy import ArchivesSection, host_of
+from pipeline.archives.leave import Leaves, TooLong
+from pipeline.archives.limiter import Outcome
+from pipeline.archives.policy import ArchivesSection, HostPolicy, host_of
 from pipeline.archives.sink import Sink
-from pipeline.archives.web import Request, opened
-from pipeline.errors import ArchiveChanged, ArchiveError, ArchiveRefused, BadImage
+from pipeline.archives.web import Request
+from pipeline.errors import ArchiveChanged, ArchiveError, ArchiveRefused, BadImage, RenderingFailed
 from pipeline.storage import without_credentials
 
+REDIRECTS = 5
 SLOWEST = 1000.0  # bytes / s over a whole timeout: a body that trickles slower counts as silent
-RENEW = 10.0  # s of a body after which its lease is renewed
 
 Check = Callable[[Answer], None]
 """Looks at a whole answer. Raises Invalid, saying what is wrong with it."""
@@ -51,9 +51,12 @@ class _Call:
     url: str
     start: int
     stop: int | None
-    etag: str | None
+    given_etag: str | None
     rendered: bool
     sink: Sink
+    place: str = field(init=False)  # the URL, or where the archive says that it is now
+    hops: int = 0
+    etag: str | None = None  # of the version that has begun to come
     deadline: float | None = None  # once the first attempt is under way
     requests: int = 0
     failed_renderings: int = 0
@@ -61,13 +64,22 @@ class _Call:
     modified: str | None = None
     wrong: set[str] = field(default_factory=set)  # sha256 of answers that were no good
 
+    def __post_init__(self) -> None:
+        self.etag, self.place = self.given_etag, self.url
+
+    @property
+    def host(self) -> str:
+        return host_of(self.place)
+
     @property
     def shown(self) -> str:
         return without_credentials(self.url)
 
 
 class Client:
-    """Files of archives, or byte ranges of them, over http(s). Thread-safe; one a process, as a context manager.
+    """Files of archives, or byte ranges of them, over http(s) or from object stores.
+
+    Thread-safe; one a process, as a context manager.
 
     Every request has the leave of `gate`. What may go better is tried again (`settings.retry`): a body cut short from
     the byte where it broke, as long as the file is the same. Every method raises FileNotFoundError where the archive
@@ -81,8 +93,8 @@ class Client:
         """`hosts` may be asked, as `host_of` names them, besides `settings.allowed_hosts`."""
         self._settings, self._timing = settings, timing
         self._allowed = (*hosts, *settings.allowed_hosts)
-        self._gate = gate or LocalGate(settings)
-        self._name, self._numbers = uuid4().hex[:8], count()
+        self._leaves = Leaves(gate or LocalGate(settings), timing.sleep)
+        self._stores: dict[str, Any] = {}  # file systems, by "scheme://bucket"
         self._lock = threading.Lock()
 
     def read(
@@ -105,12 +117,23 @@ class Client:
         """The whole of `url` as the file `target`. What is there when anything is raised is not the file."""
         return self._fetch(_Call(url, 0, None, None, rendered, Sink(target)), check, target)
 
+    def names(self, url: str) -> list[str]:
+        """The names in a folder of an object store."""
+        self._allow(url)
+        store, shown = self._store(url, self._settings.policy(host_of(url))), without_credentials(url)
+        try:
+            with buckets.faults(shown):
+                return sorted(path.rpartition("/")[2] for path in store.ls(url, detail=False))
+        except Fault as fault:
+            raise ArchiveError(f"{shown}: {fault}") from None
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leaves.close()
         self._session.close()
 
     def _fetch(self, call: _Call, check: Check | None, path: Path | None) -> Answer:
@@ -125,40 +148,52 @@ class Client:
 
     def _tried(self, call: _Call, check: Check | None, path: Path | None) -> Answer | Fault | Invalid:
         try:
-            with self._leave(call) as renew:
-                return self._attempt(call, check, path, renew)
-        except (Fault, Invalid) as fault:
+            with self._leaves.leave(call.host, lambda: self._left(call)):
+                answer = self._attempt(call, path)
+        except TooLong as error:
+            raise ArchiveError(f"{call.shown}: {call.host} {error}") from None
+        except Fault as fault:
             return fault
+        return self._checked(call, check, answer)
 
     def _give_up_or_pause(self, call: _Call, attempt: int, fault: Fault | Invalid) -> None:
         """Raises ArchiveRefused or ArchiveError where another attempt is not worth it, or would come too late."""
         retry = self._settings.retry
+        if isinstance(fault, Moved):
+            call.place, call.hops = fault.url, call.hops + 1
+            self._allow(call.place)
+            if call.hops > REDIRECTS:
+                raise ArchiveRefused(f"{call.shown}: more than {REDIRECTS} redirects")
+            return
         call.failed_renderings += call.rendered and isinstance(fault, Fault) and fault.status == 500
         if call.failed_renderings == 2:
-            raise ArchiveRefused(f"{call.shown}: HTTP 500 twice")
+            raise RenderingFailed(f"{call.shown}: HTTP 500 twice")
         pause = self._timing.uniform(0, min(retry.longest, retry.first * 2**attempt))
-        if attempt + 1 == retry.attempts or self._late(call, pause):
+        if attempt + 1 == retry.attempts or pause > self._left(call):
             raise ArchiveError(f"{call.shown}: {fault} ({call.requests} requests)")
         self._timing.sleep(pause)
 
-    def _attempt(self, call: _Call, check: Check | None, path: Path | None, renew: Callable[[], None]) -> Answer:
+    def _attempt(self, call: _Call, path: Path | None) -> Answer:
         call.requests += 1
-        span = (call.start + call.sink.size, call.stop)
+        if call.deadline is None:
+            call.deadline = self._timing.now() + self._settings.retry.deadline
+        policy = self._settings.policy(call.host)
+        if not call.etag:
+            call.sink.restart()  # nothing says that the rest would be of the same version
+        wanted = Request(call.place, call.start + call.sink.size, call.stop, call.etag, policy.timeout)
         try:
-            timeout = self._settings.policy(host_of(call.url)).timeout
-            with opened(self._session, Request(call.url, *span, call.etag, timeout), self._allow) as body:
-                self._receive(call, body, renew)
+            with self._opened(wanted, policy) as body:
+                self._receive(call, body, policy.timeout)
         except ArchiveChanged:
             if not call.sink.size:
                 raise
             call.sink.restart()  # what has come is of another version
-            call.etag = None
+            call.etag = call.given_etag
             raise Fault("another version in the middle", Outcome.GOOD) from None
-        sha256 = call.sink.finish()
-        answer = Answer(
+        return Answer(
             url=call.shown,
             size=call.sink.size,
-            sha256=sha256,
+            sha256=call.sink.finish(),
             etag=call.etag,
             modified=call.modified,
             total=call.total,
@@ -166,71 +201,57 @@ class Client:
             path=path,
             requests=call.requests,
         )
-        if check is not None:
-            self._check(call, check, answer)
-        return answer
 
-    def _receive(self, call: _Call, body: Body, renew: Callable[[], None]) -> None:
+    def _receive(self, call: _Call, body: Body, timeout: float) -> None:
         """Add a body to what has come. Raises Fault where it breaks off, trickles, or is not the part asked for."""
         if body.offset != call.start + call.sink.size:
             call.sink.restart()
             if body.offset != call.start:
-                raise Fault(f"bytes from {body.offset}, not from {call.start}", Outcome.FAILED)
+                raise ArchiveRefused(f"{call.shown}: bytes from {body.offset}, not {call.start}: it gives no ranges")
         call.etag, call.modified, call.total = body.etag, body.modified, body.total
-        began = renewed = self._timing.now()
-        came = 0
-        timeout = self._settings.policy(host_of(call.url)).timeout
+        began, came = self._timing.now(), 0
         for chunk in body.chunks:
             call.sink.write(chunk)
             came += len(chunk)
-            now = self._timing.now()
-            if now - began > timeout and came < SLOWEST * (now - began):
-                raise Fault(f"{came} bytes in {now - began:.0f} s", Outcome.BUSY)
-            if now - renewed > RENEW:
-                renew()
-                renewed = now
+            took = self._timing.now() - began
+            if took > timeout and came < SLOWEST * took:
+                raise Fault(f"{came} bytes in {took:.0f} s", Outcome.BUSY)
         if body.length is not None and came != body.length:
             raise Fault(f"cut short: {came} of {body.length} bytes", Outcome.FAILED)
+        wanted = call.stop if call.stop is None or body.total is None else min(call.stop, body.total)
+        if wanted is not None and call.sink.size != wanted - call.start:
+            raise Fault(f"{call.sink.size} of {wanted - call.start} bytes", Outcome.FAILED)
 
-    def _check(self, call: _Call, check: Check, answer: Answer) -> None:
-        """Raises Invalid, or BadImage for bytes that have come and been wrong before."""
+    def _checked(self, call: _Call, check: Check | None, answer: Answer) -> Answer | Invalid:
+        """The answer, or what is wrong with it. Raises BadImage for bytes that have come and been wrong before."""
         try:
-            check(answer)
+            if check is not None:
+                check(answer)
         except Invalid as error:
             call.sink.restart()
+            call.etag = call.given_etag
             if answer.sha256 in call.wrong:
                 raise BadImage(f"{answer.url}: {error}") from None
             call.wrong.add(answer.sha256)
-            raise
+            return error
+        return answer
 
-    @contextmanager
-    def _leave(self, call: _Call) -> Iterator[Callable[[], None]]:
-        """Wait for leave to ask, and tell the gate how it went. Raises Fault where it would take too long."""
-        host, holder = host_of(call.url), f"{self._name}-{next(self._numbers)}"
-        answer = self._gate.ask(host, holder)
-        while isinstance(answer, Wait):
-            if answer.paused and self._late(call, answer.seconds):
-                raise ArchiveError(f"{call.shown}: {host} wants to be left alone for {answer.seconds:.0f} s")
-            self._timing.sleep(answer.seconds)
-            answer = self._gate.ask(host, holder)
-        lease, outcome, retry_after = answer, Outcome.UNKNOWN, None
-        if call.deadline is None:
-            call.deadline = self._timing.now() + self._settings.retry.deadline
-        try:
-            yield lambda: self._gate.renew(host, lease)
-            outcome = Outcome.GOOD
-        except Fault as fault:
-            outcome, retry_after = fault.outcome, fault.retry_after
-            raise
-        except (Invalid, FileNotFoundError, ArchiveError, BadImage):
-            outcome = Outcome.GOOD
-            raise
-        finally:
-            self._gate.done(host, lease, outcome, retry_after)
+    def _opened(self, wanted: Request, policy: HostPolicy) -> AbstractContextManager[Body]:
+        if "://" not in host_of(wanted.url):
+            return web.opened(self._session, wanted)
+        return buckets.opened(self._store(wanted.url, policy), wanted)
 
-    def _late(self, call: _Call, seconds: float) -> bool:
-        deadline = self._timing.now() + self._settings.retry.deadline if call.deadline is None else call.deadline
-        return self._timing.now() + seconds > deadline
+    def _store(self, url: str, policy: HostPolicy) -> Any:
+        host = host_of(url)
+        with self._lock:
+            if host not in self._stores:
+                self._stores[host] = buckets.store_of(url, policy)
+            return self._stores[host]
+
+    def _left(self, call: _Call) -> float:
+        """Seconds until the call's deadline."""
+        retry = self._settings.retry
+        return retry.deadline if call.deadline is None else call.deadline - self._timing.now()
 
     def _allow(self, url: str) -> None:
         """Raises ArchiveRefused for a host that the job does not name: a table or a redirect may say anything."""
@@ -250,6 +271,5 @@ class Client:
                 "User-Agent": f"galaxy-pipeline/{version('galaxy-pipeline')}{contact}",
                 "Accept-Encoding": "identity",
             },
-            timeout=httpx.Timeout(self._settings.default.timeout, connect=20.0),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=most),
         )

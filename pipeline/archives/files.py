@@ -1,27 +1,33 @@
-"""Files of an archive as files on this disk: in place where the root is a folder, else fetched whole.
+"""Files of an archive as files on this disk: in place where the root is a folder, else from the cache or fetched.
 
-Nothing is tried again here, and nothing outlives the run of the `with` block.
+Nothing that is fetched is used before it is checked. What no cache keeps does not outlive the `with` block.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import fsspec
-from aiohttp import ClientError
-from botocore.exceptions import BotoCoreError
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import ArchiveError, BadImage
-from pipeline.storage import without_credentials
+from pipeline.archives.access import Access
+from pipeline.archives.answers import Answer, Invalid
+from pipeline.archives.cache import Facts, Held
+from pipeline.archives.policy import ArchivesSection, host_of
+from pipeline.archives.validation import check_expected, check_file, published_sum
+from pipeline.data import Expected
+from pipeline.errors import ArchiveError, ArchiveRefused, BadImage, DiskFull, RenderingFailed
+from pipeline.storage import is_full, without_credentials, without_login
 
-_BLOCK = 2880  # bytes: every FITS file is a whole number of these (FITS standard 4.0, sec. 3.1)
-_FITS = b"SIMPLE  ="
-_PACKED = (b"\x1f\x8b", b"BZh")  # gzip, bzip2
+ANYTHING = Expected()
+_LINK = re.compile(r"""href=["']?([^"'?#> ]+)""", re.IGNORECASE)
 
 
 class ArchiveFiles:
@@ -30,12 +36,17 @@ class ArchiveFiles:
     A context manager: what was fetched is removed at its end, and on any error.
     """
 
-    def __init__(self, root: str | None) -> None:
-        self._root = root
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+    def __init__(self, root: str | None, access: Access | None = None) -> None:
+        """Without `access` the root's own host is asked, politely and without a cache."""
+        self.root = root
+        self._ending = ExitStack()
+        self._given = access
+        self._folder: Path | None = None
         self._fetched: set[Path] = set()
+        self._vouched: dict[Path, bool] = {}
+        self._listings: dict[str, str | None] = {}
         self.bytes_fetched = 0
-        self.requests = 0
+        self.requests = 0  # files asked for, wherever they came from
 
     def __enter__(self) -> Self:
         return self
@@ -43,87 +54,198 @@ class ArchiveFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
-        self._fetched.clear()
+        for path in list(self._fetched):
+            self.release(path)
+        self._ending.close()
+        self._folder = None
 
-    def path(self, name: str) -> Path:
-        """The file `name` on this disk.
+    @property
+    def shown(self) -> str:
+        """The root as messages show it."""
+        return without_credentials(self.root or "")
 
+    def path(self, name: str, expected: Expected = ANYTHING, *, rendered: bool = False) -> Path:
+        """The file `name` on this disk, held against what is expected of it and its checksums.
+
+        `rendered`: the name is the whole URL of an answer that a service makes on demand.
         Raises FileNotFoundError where the archive has no such file, ArchiveError where it gives no answer or
-        no FITS file, BadImage for a name that leads out of the root.
+        no FITS file, BadImage for a file that contradicts its checksum and a name that leads out of the root.
         """
         self.requests += 1
+        url = name if rendered else self._url(name)
+        place = _local(url)
+        if place is not None:
+            return self._in_place(place, name, expected)
+        published = self._published(name, expected)
+        identity = without_login(url) if rendered else without_credentials(url)
+
+        def fetch(target: Path) -> Facts:
+            vouched = False
+
+            def check(answer: Answer) -> None:
+                nonlocal vouched
+                vouched = check_file(target, answer.url, published)
+                check_expected(target, answer.url, expected)
+
+            answer = self._access.client.download(url, target, rendered=rendered, check=check)
+            return _facts(answer, identity, checked=vouched)
+
+        try:
+            held = self._held(identity, fetch, lambda facts: published in (None, facts.sha256))
+        except RenderingFailed as error:
+            if expected.covered is False:
+                raise FileNotFoundError(f"{error}: outside the survey's footprint") from None
+            raise
+        self._vouched[held.path] = held.facts.checked or published is not None
+        return held.path
+
+    def read(self, name: str, start: int, stop: int, etag: str | None = None) -> Answer:
+        """The bytes [start, stop) of the file `name`, of the version `etag` where that is known.
+
+        Raises like `path`, and ArchiveChanged where the archive has another version by now. No checksum vouches for
+        a part of a file.
+        """
         url = self._url(name)
-        filesystem, place = _filesystem(url)
-        if not isinstance(filesystem, LocalFileSystem):
-            return self._fetch(filesystem, place, without_credentials(url))
-        path = Path(place)
-        if path.is_file():
-            return path
-        if self._root is not None and not Path(_filesystem(self._root)[1]).is_dir():
-            raise ArchiveError(f"{self._root}: no such folder")  # a disk that went away is not a missing file
-        raise FileNotFoundError(f"{path}: no such file")
+
+        def fetch(target: Path) -> Facts:
+            answer = self._access.client.read(url, start, stop, etag=etag)
+            target.write_bytes(answer.data or b"")
+            return _facts(answer, without_credentials(url), part=f"{start}-{stop}")
+
+        self.requests += 1
+        held = self._held(f"{without_credentials(url)} {start}-{stop}", fetch, lambda facts: etag in (None, facts.etag))
+        data = held.path.read_bytes()
+        self.release(held.path)
+        facts = held.facts
+        return Answer(facts.url, facts.size, facts.sha256, facts.etag, facts.modified, facts.total, data)
+
+    def names(self, folder: str) -> list[str]:
+        """File names in a folder; of a web server, what its index page links to. Raises like `path`."""
+        url = self._url(folder)
+        place = _local(url)
+        if place is not None:
+            return sorted(path.name for path in place.iterdir())
+        if url.startswith(("http://", "https://")):
+            parts = urlsplit(url)
+            page = self._access.client.read(urlunsplit(parts._replace(path=f"{parts.path}/"))).data or b""
+            return sorted({unquote(link.split("/")[-1]) for link in _LINK.findall(page.decode("utf-8", "replace"))})
+        return self._access.client.names(url)
+
+    def vouched(self, path: Path) -> bool:
+        """Whether a checksum was published for the bytes of a file that `path` gave, and holds."""
+        return self._vouched.get(path, False)
 
     def release(self, path: Path) -> None:
         """Give back the disk of a file that is no longer wanted; files in place stay."""
         if path in self._fetched:
             self._fetched.remove(path)
-            path.unlink()
+            path.unlink(missing_ok=True)
+
+    def _in_place(self, path: Path, name: str, expected: Expected) -> Path:
+        if not path.is_file():
+            root = None if self.root is None else _local(self.root)
+            if root is not None and not root.is_dir():
+                raise ArchiveError(f"{self.root}: no such folder")  # a disk that went away is not a missing file
+            raise FileNotFoundError(f"{path}: no such file")
+        try:
+            self._vouched[path] = check_file(path, name, self._published(name, expected))
+        except (Invalid, ArchiveRefused) as error:
+            raise BadImage(f"{path}: {error}") from None
+        return path
+
+    def _held(self, key: str, fetch: Callable[[Path], Facts], accept: Callable[[Facts], bool]) -> Held:
+        cache = self._access.cache
+        try:
+            if cache is not None:
+                held = cache.file(key, self._temporary, fetch, accept)
+            else:
+                path = self._temporary / str(self.requests)
+                held = Held(path, fetch(path), fetched=True)
+        except OSError as error:
+            if is_full(error):
+                raise DiskFull(f"no room to fetch {key}: {error.strerror}") from error
+            raise
+        self._fetched.add(held.path)
+        if held.fetched:
+            self.bytes_fetched += held.facts.size
+        return held
+
+    def _published(self, name: str, expected: Expected) -> str | None:
+        """The SHA-256 that the survey publishes for the file, if it does."""
+        if expected.sums is None or not self._access.published_sums:
+            return None
+        if expected.sums not in self._listings:
+            self._listings[expected.sums] = self._listing(expected.sums)
+        listing = self._listings[expected.sums]
+        return None if listing is None else published_sum(listing, name)
+
+    def _listing(self, name: str) -> str | None:
+        """A list of SHA-256 sums, None where the archive has none or gives none out."""
+        url = self._url(name)
+        place = _local(url)
+        if place is not None:
+            return place.read_text() if place.is_file() else None
+
+        def fetch(target: Path) -> Facts:
+            answer = self._access.client.download(url, target, check=lambda answer: _check_listing(target))
+            return _facts(answer, without_credentials(url))
+
+        try:
+            held = self._held(without_credentials(url), fetch, lambda facts: True)
+        except (FileNotFoundError, ArchiveRefused):
+            return None
+        return held.path.read_text()
 
     def _url(self, name: str) -> str:
-        if self._root is None:
+        if self.root is None:
             return name
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts or "://" in name or not name:
-            raise BadImage(f"{name!r} is not a path below {without_credentials(self._root)}")
-        split = urlsplit(self._root)
+            raise BadImage(f"{name!r} is not a path below {without_credentials(self.root)}")
+        split = urlsplit(self.root)
         if split.scheme in ("http", "https"):  # the query, if any, belongs to the root: a token
             return urlunsplit(split._replace(path=f"{split.path.rstrip('/')}/{quote(name)}"))
-        return f"{self._root.rstrip('/')}/{name}"
+        return f"{self.root.rstrip('/')}/{name}"
 
-    def _fetch(self, filesystem: Any, place: str, shown: str) -> Path:
+    @property
+    def _access(self) -> Access:
+        if self._given is None:
+            hosts = [host_of(self.root)] if self.root is not None else []
+            self._given = self._ending.enter_context(Access(ArchivesSection(), hosts))
+        return self._given
+
+    @property
+    def _temporary(self) -> Path:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="pipeline-")
-        path = Path(self._folder.name) / str(self.requests)
-        try:
-            filesystem.get_file(place, str(path))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{shown}: the archive has no such file") from None
-        except (OSError, ClientError, BotoCoreError, ValueError) as error:
-            path.unlink(missing_ok=True)
-            # Not the error's own words, nor the error itself: they repeat the URL with its secrets.
-            raise ArchiveError(f"{shown}: {_kind(error)}") from None
-        _check_fits(path, shown)
-        self._fetched.add(path)
-        self.bytes_fetched += path.stat().st_size
-        return path
+            self._folder = Path(self._ending.enter_context(tempfile.TemporaryDirectory(prefix="pipeline-")))
+        return self._folder
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
+def _local(url: str) -> Path | None:
+    """The path on this machine's disk, None for anything else. Raises ArchiveError for a URL that nothing reads."""
     try:
-        filesystem, place = fsspec.core.url_to_fs(url)
+        filesystem: Any = fsspec.get_filesystem_class(fsspec.utils.get_protocol(url))
     except (ValueError, ImportError) as error:
-        raise ArchiveError(f"{without_credentials(url)}: {_kind(error)}: no way to read such a URL") from None
-    return filesystem, place
+        message = f"{without_credentials(url)}: {type(error).__name__}: no way to read such a URL"
+        raise ArchiveError(message) from None
+    return Path(filesystem._strip_protocol(url)) if issubclass(filesystem, LocalFileSystem) else None
 
 
-def _kind(error: Exception) -> str:
-    status = getattr(error, "status", None) or getattr(error, "errno", None)
-    return f"{type(error).__name__} {status}" if status else type(error).__name__
+def _facts(answer: Answer, url: str, *, part: str = "", checked: bool = False) -> Facts:
+    return Facts(
+        url=url,
+        part=part,
+        sha256=answer.sha256,
+        size=answer.size,
+        checked=checked,
+        etag=answer.etag,
+        modified=answer.modified,
+        total=answer.total,
+    )
 
 
-def _check_fits(path: Path, shown: str) -> None:
-    """Raises ArchiveError where the body is no FITS file: servers answer 200 with a page of HTML, or cut short."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(len(_FITS))
-    if start.startswith(_PACKED):
-        return
-    if start == _FITS and size % _BLOCK == 0:
-        return
-    path.unlink()
-    if start == _FITS:
-        raise ArchiveError(f"{shown}: {size} bytes are no whole number of FITS blocks: cut short")
-    raise ArchiveError(f"{shown}: the answer is no FITS file, it starts with {start!r}")
+def _check_listing(path: Path) -> None:
+    """Raises Invalid where a file is no list of SHA-256 sums."""
+    lines = path.read_text(errors="replace").splitlines()
+    if not lines or any(len(line.split()[:1][0]) != 64 for line in lines if line.strip()):
+        raise Invalid("the answer is no list of SHA-256 sums")

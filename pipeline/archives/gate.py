@@ -43,5 +43,5 @@ class LocalGate:
 
     def _limiter(self, host: str) -> Limiter:
         if host not in self._limiters:
-            self._limiters[host] = Limiter(self._settings.policy(host))
+            self._limiters[host] = Limiter(self._settings.policy(host), first=time.time_ns())
         return self._limiters[host]

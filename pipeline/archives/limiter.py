@@ -14,7 +14,7 @@ from enum import Enum, auto
 from pipeline.archives.policy import HostPolicy
 
 LEAST = 1 / 64  # of the policy's rate, however often the host complains
-LEASE = 1.5  # times the timeout: a holder that says nothing for so long is dead
+LEASE = 15.0  # s: a holder that does not renew for so long is dead
 POLL = (0.01, 1.0)  # s between two looks of one who waits for a request to end: at least, at most
 ABSENT = 5.0  # s after which one who waits and does not ask again is taken for dead
 
@@ -59,6 +59,7 @@ class Limiter:
     """
 
     policy: HostPolicy
+    first: int = 1  # number of the first lease: after a restart not one that may still be out
     _tokens: float = field(init=False)
     _counted: float | None = None  # when the tokens were last counted
     _factor: float = 1.0  # of the policy's rate and cap that the host bears now
@@ -69,9 +70,10 @@ class Limiter:
     _breaks: int = 0  # of the circuit, since it last worked
     _flights: dict[int, _Flight] = field(default_factory=dict)
     _queue: dict[str, float] = field(default_factory=dict)  # who waits, first come first, and when they last asked
-    _number: int = 0
+    _number: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self._number = self.first
         self._tokens = float(self.policy.burst)
 
     def ask(self, now: float, holder: str) -> Lease | Wait:
@@ -89,15 +91,16 @@ class Limiter:
             return self._wait(holder, (ahead + 1 - self._tokens) / self.rate)
         del self._queue[holder]
         self._tokens -= 1
+        lease = Lease(self._number)
         self._number += 1
-        self._flights[self._number] = _Flight(now, now + LEASE * self.policy.timeout, self._epoch)
-        return Lease(self._number)
+        self._flights[lease.number] = _Flight(now, now + LEASE, self._epoch)
+        return lease
 
     def renew(self, now: float, lease: Lease) -> None:
-        """The request still goes on: bytes come."""
+        """The request still goes on, and so does its holder."""
         flight = self._flights.get(lease.number)
         if flight is not None:
-            flight.lapses = max(flight.lapses, now + LEASE * self.policy.timeout)
+            flight.lapses = max(flight.lapses, now + LEASE)
 
     def done(self, now: float, lease: Lease, outcome: Outcome, retry_after: float | None = None) -> None:
         """The request ended. `retry_after` in seconds, as the host asked for."""

@@ -1,15 +1,17 @@
-"""Opens the products of a survey: from a folder in place, from anywhere else by fetching them whole."""
+"""Opens the products of a survey: from a folder in place, from anywhere else by fetching them."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pipeline.archives.access import Access
 from pipeline.archives.files import ArchiveFiles
 from pipeline.archives.images import FitsImage
-from pipeline.data import Product
+from pipeline.data import Integrity, Product
 from pipeline.errors import ArchiveError, BadImage
 from pipeline.storage import without_credentials
 from pipeline.surveys import TileImage
@@ -25,11 +27,12 @@ class Opener:
     their fetched copies removed. A failure is remembered too: nothing is asked for twice.
     """
 
-    def __init__(self, root: str | None) -> None:
-        self._files = ArchiveFiles(root)
+    def __init__(self, root: str | None, access: Access | None = None) -> None:
+        self._files = ArchiveFiles(root, access)
         self._open: OrderedDict[str, tuple[FitsImage, Path]] = OrderedDict()
         self._failed: dict[str, tuple[type[Exception], str]] = {}
         self._closed_bytes = 0
+        self._vouched: dict[str, bool] = {}  # by path: whether a checksum of the archive's holds
 
     def __enter__(self) -> Self:
         return self
@@ -53,6 +56,13 @@ class Opener:
         """Files asked of the archive, those that it does not have included."""
         return self._files.requests
 
+    def integrity(self, products: Iterable[Product]) -> Integrity | None:
+        """Whether checksums vouch for all of the products that came, None where none did."""
+        came = [self._vouched[product.path] for product in products if product.path in self._vouched]
+        if not came:
+            return None
+        return Integrity.CHECKED if all(came) else Integrity.UNCHECKED
+
     def __call__(self, product: Product) -> TileImage:
         """The product's image. Raises FileNotFoundError, ArchiveError or BadImage; all name the file."""
         name = product.path
@@ -63,12 +73,13 @@ class Opener:
             self._open.move_to_end(name)
             return self._open[name][0]
         try:
-            path = self._files.path(name)
+            path = self._files.path(name, product.expected, rendered=product.kind == "cutout")
             image = FitsImage(path, without_credentials(name))
         except (FileNotFoundError, ArchiveError, BadImage) as error:
             self._failed[name] = type(error), str(error)
             raise
         self._open[name] = image, path
+        self._vouched[name] = self._files.vouched(path)
         if len(self._open) > _OPEN_FILES:
             self._close_oldest()
         self._forget_decoded()

@@ -32,6 +32,7 @@ class HostPolicy(_Frozen):
     pause: Positive = 30.0  # s that it is left alone at first; twice as long each time it fails again
     longest_pause: Positive = 600.0  # s
     timeout: Positive = 120.0  # s without a byte: the service renders on demand (archives.md 1.2)
+    anonymous: bool = False  # a public bucket, read without credentials
 
 
 STORE_POLICY = HostPolicy(in_flight=64, rate=500.0, burst=64)
@@ -63,6 +64,7 @@ class ArchivesSection(_Frozen):
     default: HostPolicy = HostPolicy()
     hosts: Mapping[str, HostPolicy] = {}  # "host", "host:port" or "s3://bucket"
     retry: RetryPolicy = RetryPolicy()
+    published_sums: bool = True  # fetch the lists of SHA-256 sums, one small request a brick more; else FITS cards only
     cache: CacheSection = CacheSection()
 
     def policy(self, host: str) -> HostPolicy:

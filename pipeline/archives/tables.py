@@ -10,20 +10,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.archives.access import Access
 from pipeline.archives.files import ArchiveFiles
 from pipeline.errors import ArchiveError, ArchiveUnreachable, BadImage, JobError
 from pipeline.storage import without_credentials
 
 
-def read_table(root: str, path: str, columns: Sequence[str]) -> pa.Table:
+def read_table(root: str | None, path: str, columns: Sequence[str], access: Access | None = None) -> pa.Table:
     """The named columns of the first table of a FITS file, plain or gzipped, fetched whole where `root` is remote.
 
     Names are matched whatever their case and come out as asked for; text loses its padding.
     Raises FileNotFoundError where there is no such file, ArchiveUnreachable where the archive does not answer or
     what it gives is no table, JobError naming the columns that the table lacks.
     """
-    name = f"{without_credentials(root).rstrip('/')}/{path}"
-    with ArchiveFiles(root) as files:
+    name = path if root is None else f"{without_credentials(root).rstrip('/')}/{path}"
+    with ArchiveFiles(root, access) as files:
         try:
             with fitsio.FITS(str(files.path(path))) as file:
                 return _read(file, name, columns)

@@ -1,10 +1,10 @@
-"""One request to an http(s) server: no retries, no limits, redirects to allowed hosts only."""
+"""One request to an http(s) server: no retries, no limits, no redirects followed."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,13 +12,12 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from pipeline.archives.answers import Body, Fault
+from pipeline.archives.answers import Body, Fault, Moved
 from pipeline.archives.limiter import Outcome
 from pipeline.errors import ArchiveChanged, ArchiveRefused
 from pipeline.storage import without_credentials
 
 CHUNK = 1 << 16  # bytes
-REDIRECTS = 5
 CONNECT = 20.0  # s to reach a server
 _BUSY = (408, 425, 429, 503)
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -43,28 +42,23 @@ class Request:
 
 
 @contextmanager
-def opened(session: httpx.Client, wanted: Request, allow: Callable[[str], None]) -> Iterator[Body]:
+def opened(session: httpx.Client, wanted: Request) -> Iterator[Body]:
     """What is wanted, once the server begins to send it.
 
-    Raises FileNotFoundError, ArchiveRefused, ArchiveChanged for good, and Fault for
-    what may go better; `allow` raises for a host that the job does not name.
+    Raises FileNotFoundError, ArchiveRefused, ArchiveChanged for good, Moved where the server says to ask elsewhere,
+    and Fault for what may go better.
     """
     with _faults():
         timeout = httpx.Timeout(wanted.timeout, connect=min(CONNECT, wanted.timeout))
         request = session.build_request("GET", wanted.url, headers=_headers(wanted), timeout=timeout)
-    for _ in range(REDIRECTS + 1):
-        allow(str(request.url))
-        with _faults():
-            response = session.send(request, stream=True)
-        try:
-            if response.next_request is None:
-                _judge(response, wanted)
-                yield _body(response, wanted)
-                return
-            request = response.next_request
-        finally:
-            response.close()
-    raise ArchiveRefused(f"{wanted.shown}: more than {REDIRECTS} redirects")
+        response = session.send(request, stream=True)
+    try:
+        if response.next_request is not None:
+            raise Moved(str(response.next_request.url))
+        _judge(response, wanted)
+        yield _body(response, wanted)
+    finally:
+        response.close()
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:

@@ -53,6 +53,7 @@ def unit_table(rows: pa.Table, parts: Sequence[Predictions], provenance: Provena
     columns: dict[str, Any] = {
         "status": status,
         "reason": pa.array(reason.tolist(), pa.string()),
+        "integrity": pa.array(np.concatenate([part.integrity for part in parts]).tolist(), pa.string()),
         "flags": np.concatenate([part.flags for part in parts]),
     }
     for name in ("fov_arcsec", "pixel_scale", "masked_fraction"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
+from pipeline.archives.access import Access
 from pipeline.catalogue.commits import Manifest
 from pipeline.data import Predictions, WorkUnit
 from pipeline.errors import UnitError
@@ -16,26 +18,36 @@ def run_units(work: Work, units: Iterable[WorkUnit], watch: Watch) -> Iterator[M
     """Load, predict and commit every unit; yields what was committed, and ends early when `watch` says stop."""
     networks = predictor(work)
     watch.log(networks.choice)
-    for unit in units:
-        if watch.stop():
-            return
-        yield _run_unit(work, networks, unit, watch)
+    with Access(work.job.archives, work.job.archive_hosts()) as access:
+        for unit in units:
+            if watch.stop():
+                return
+            yield _run_unit(Process(work, networks, access), unit, watch)
 
 
-def _run_unit(work: Work, networks: Predictor, unit: WorkUnit, watch: Watch) -> Manifest:
+@dataclass(frozen=True)
+class Process:
+    """What this process needs for every unit."""
+
+    work: Work
+    networks: Predictor
+    access: Access
+
+
+def _run_unit(process: Process, unit: WorkUnit, watch: Watch) -> Manifest:
     """One unit, tried as often as the job allows, then quarantined."""
-    reason = ""
+    reason, work = "", process.work
     for _ in range(work.job.engine.unit_attempts):
         try:
-            return commit(work, unit, list(_parts(work, networks, unit, watch)))
+            return commit(work, unit, list(_parts(process, unit, watch)))
         except (UnitError, OSError) as error:  # as on Ray: a disk or a store may answer the next time
             reason = str(error)
             watch.log(f"unit {unit.unit_id} failed: {reason}")
     return quarantine(work, unit, reason)
 
 
-def _parts(work: Work, networks: Predictor, unit: WorkUnit, watch: Watch) -> Iterator[Predictions]:
+def _parts(process: Process, unit: WorkUnit, watch: Watch) -> Iterator[Predictions]:
     for chunk in range(len(unit.chunks)):
-        predictions = predict(networks, load(work, unit, chunk))
+        predictions = predict(process.networks, load(process.work, unit, chunk, process.access))
         watch.classified(len(predictions.status))
         yield predictions

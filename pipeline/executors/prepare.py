@@ -13,6 +13,8 @@ import fsspec
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.archives.access import Access
+from pipeline.archives.files import ArchiveFiles
 from pipeline.archives.tables import read_table
 from pipeline.catalogue.commits import UNITS
 from pipeline.catalogue.contract import NetworkColumns, unit_schema
@@ -26,6 +28,7 @@ from pipeline.sources.sweeps import sweep_batches
 from pipeline.sources.tables import readable
 from pipeline.stages import Work, open_survey
 from pipeline.storage import Storage, without_credentials
+from pipeline.surveys import TileList
 
 if TYPE_CHECKING:
     from pipeline.models.network import NetworkConfig
@@ -80,16 +83,18 @@ def tile_table(job: Job) -> pa.Table | None:
     if not job.survey.tile_lists:
         return None
     root = _mirror(job)
-    tables = []
-    for wanted in job.survey.tile_lists:
-        try:
-            table = read_table(root, wanted.path, wanted.columns)
-        except FileNotFoundError as error:
-            release = f"{job.survey.kind} {job.survey.release}".strip()
-            message = f"no {wanted.path} below {without_credentials(root)}: is this the root of a {release} tree?"
-            raise ArchiveUnreachable(message) from error
-        tables.append(table.append_column("region", pa.array([wanted.region] * table.num_rows, pa.string())))
-    return pa.concat_tables(tables)
+    with Access(job.archives, job.archive_hosts()) as access:
+        return pa.concat_tables([_tiles(job, wanted, root, access) for wanted in job.survey.tile_lists])
+
+
+def _tiles(job: Job, wanted: TileList, root: str, access: Access) -> pa.Table:
+    try:
+        table = read_table(None if "://" in wanted.path else root, wanted.path, wanted.columns, access)
+    except FileNotFoundError as error:
+        release = f"{job.survey.kind} {job.survey.release}".strip()
+        message = f"no {wanted.path} below {without_credentials(root)}: is this the root of a {release} tree?"
+        raise ArchiveUnreachable(message) from error
+    return table.append_column("region", pa.array([wanted.region] * table.num_rows, pa.string()))
 
 
 def _plan(work: Work, storage: Storage, log: OnLog) -> Plan:
@@ -120,21 +125,23 @@ def _plan(work: Work, storage: Storage, log: OnLog) -> Plan:
 def _batches(job: Job) -> Iterator[pa.RecordBatch]:
     sources = job.sources
     if sources.table is not None:
-        return source_batches(
+        yield from source_batches(
             sources.table,
             sources.columns,
             pass_through=sources.pass_through,
             region=sources.region,
             limit=sources.limit,
         )
-    return sweep_batches(
-        _mirror(job),
-        job.survey.sweeps,
-        sources.selection,
-        pass_through=sources.pass_through,
-        region=sources.region,
-        limit=sources.limit,
-    )
+        return
+    with Access(job.archives, job.archive_hosts()) as access, ArchiveFiles(_mirror(job), access) as files:
+        yield from sweep_batches(
+            files,
+            job.survey.sweeps,
+            sources.selection,
+            pass_through=sources.pass_through,
+            region=sources.region,
+            limit=sources.limit,
+        )
 
 
 def _checked(work: Work, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

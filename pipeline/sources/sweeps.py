@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +20,6 @@ from pipeline.archives.files import ArchiveFiles
 from pipeline.errors import ArchiveError, ArchiveUnreachable, BadImage, JobError
 from pipeline.sources.batches import RESERVED, Region, Selection, resolve, separation, taken
 from pipeline.sources.tables import OpenTable, open_fits
-from pipeline.storage import without_credentials
 from pipeline.surveys.bricks import owned_by_north
 
 TYPES = ("PSF", "REX", "EXP", "DEV", "SER", "DUP")
@@ -41,7 +39,7 @@ _DERED = "dered_mag_"
 
 
 def sweep_batches(
-    root: str,
+    files: ArchiveFiles,
     folders: Mapping[str, str],
     selection: Selection | None = None,
     *,
@@ -49,12 +47,11 @@ def sweep_batches(
     region: Region | None = None,
     limit: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """The selected sources of the tree below `root`, each once: at the seam, those of the tree that owns the sky.
+    """The selected sources of the tree of `files`, each once: at the seam, those of the tree that owns the sky.
 
-    `root` is a folder or an fsspec URL, `folders` the place of each region's tables below it. Files that the region
-    of the job does not meet are not read, remote ones are fetched whole, one at a time. object_id is DESI's TARGETID,
-    radius is SHAPE_R. `pass_through` may name any sweep column in any case, and comes out in lower case; None is
-    PASS_THROUGH.
+    `folders` is the place of each region's tables below the root. Files that the region of the job does not meet are
+    not read, remote ones are fetched whole, one at a time. object_id is DESI's TARGETID, radius is SHAPE_R.
+    `pass_through` may name any sweep column in any case, and comes out in lower case; None is PASS_THROUGH.
     Raises JobError where the tree has no sweeps, lacks a column or has types that are none, ArchiveUnreachable.
     """
     selection = selection or Selection()
@@ -62,7 +59,7 @@ def sweep_batches(
     if clash := [name for name in wanted if name in RESERVED]:
         raise JobError(f"sources.pass_through names {', '.join(clash)}, which the plan has already")
     left = limit
-    for tree, raw in _raw_batches(root, folders, region, wanted):
+    for tree, raw in _raw_batches(files, folders, region, wanted):
         batch = taken(_selected(raw, tree, selection, wanted), region, left)
         yield batch
         left = None if left is None else left - batch.num_rows
@@ -108,45 +105,35 @@ def _foot(region: Region, ra: float, dec1: float, dec2: float) -> list[float]:
 
 
 def _raw_batches(
-    root: str, folders: Mapping[str, str], region: Region | None, wanted: Sequence[str]
+    files: ArchiveFiles, folders: Mapping[str, str], region: Region | None, wanted: Sequence[str]
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Batches of every sweep that the region meets, with the tree that it is of; one file is held at a time."""
-    with ArchiveFiles(root) as files:
-        for tree, path in _files_of(root, folders, region):
-            local = _fetched(files, path)
-            opened = open_fits(f"{without_credentials(root).rstrip('/')}/{path}", local)
-            yield from ((tree, batch) for batch in _rows(opened, wanted))
-            files.release(local)
+    for tree, path in _files_of(files, folders, region):
+        local = _fetched(files, path)
+        opened = open_fits(f"{files.shown.rstrip('/')}/{path}", local)
+        yield from ((tree, batch) for batch in _rows(opened, wanted))
+        files.release(local)
 
 
-def _files_of(root: str, folders: Mapping[str, str], region: Region | None) -> Iterator[tuple[str, str]]:
+def _files_of(files: ArchiveFiles, folders: Mapping[str, str], region: Region | None) -> Iterator[tuple[str, str]]:
     """(tree, path below the root) of the sweep files to read, by name."""
     for tree, folder in folders.items():
-        names = _listed(root, folder)
+        names = _listed(files, folder)
         boxes = {name: box for name in sorted(names) if (box := sweep_box(name)) is not None}
         if not boxes:
-            raise JobError(
-                f"{without_credentials(root)} has no sweep tables in {folder}: give the sources with --sources"
-            )
+            raise JobError(f"{files.shown} has no sweep tables in {folder}: give the sources with --sources")
         for name, box in boxes.items():
             if region is None or meets(region, box):
                 yield tree, f"{folder}/{name}"
 
 
-def _listed(root: str, folder: str) -> Iterable[str]:
-    """File names in a folder of the tree; of a web server, what its index page links to."""
-    from aiohttp import ClientError
-
+def _listed(files: ArchiveFiles, folder: str) -> Iterable[str]:
     try:
-        filesystem, place = fsspec.core.url_to_fs(f"{root.rstrip('/')}/{folder}")
-        found = filesystem.ls(place, detail=False)
+        return files.names(folder)
     except FileNotFoundError:
         return ()
-    except (OSError, ClientError) as error:
-        raise ArchiveUnreachable(
-            f"cannot list {folder} of {without_credentials(root)}: {type(error).__name__}"
-        ) from error
-    return {Path(path).name for path in found}
+    except ArchiveError as error:
+        raise ArchiveUnreachable(f"cannot list {folder} of {files.shown}: {error}") from error
 
 
 def _fetched(files: ArchiveFiles, path: str) -> Path:

@@ -128,6 +128,7 @@ def _predictions(rows: int, networks: Sequence[NetworkColumns], random: np.rando
     return Predictions(
         status=np.full(rows, "ok"),
         reason=np.full(rows, "", dtype=object),
+        integrity=np.full(rows, "checked", dtype=object),
         flags=np.zeros(rows, np.int32),
         fov_arcsec=random.random(rows, dtype=np.float32),
         pixel_scale=np.full(rows, 0.262, np.float32),
