@@ -172,12 +172,11 @@ def test_an_answer_that_is_no_file_is_the_archive_s_error(
 
 def test_a_server_that_is_away_is_the_archive_s_error() -> None:
     away = "http://127.0.0.1:9"
-    with fast_access(away) as access:
-        with Opener(away, access) as opener:
-            for _ in range(2):
-                with pytest.raises(ArchiveError, match=r"http://127.0.0.1:9/dr10.*ConnectError"):
-                    opener(_product())
-            assert opener.requests == 1
+    with fast_access(away) as access, Opener(away, access) as opener:
+        for _ in range(2):
+            with pytest.raises(ArchiveError, match=r"http://127.0.0.1:9/dr10.*ConnectError"):
+                opener(_product())
+        assert opener.requests == 1
         with pytest.raises(ArchiveUnreachable, match="ConnectError"):
             read_table(away, TABLE, ("ra",), access)
 
