@@ -85,6 +85,18 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """How the pixels of a product lie in its file, as is usual in its survey: for estimates, never for reading."""
+
+    shape: tuple[int, int]  # (H, W)
+    tile: tuple[int, int]  # (H, W) of a tile of compression; (1, W) for an image that is not compressed
+    bytes: float  # of the file
+    pixel_scale: float  # arcsec
+    codec: Literal["rice", "hcompress", "gzip", "plain"] = "rice"
+    margin: int = 0  # pixels by which the image goes beyond its tile's own sky, on each side
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """One file of a survey tile, by its path below the root of the release."""
 
@@ -93,13 +105,15 @@ class Product:
     band: str | None
     path: str  # of a cutout service's answer: the whole URL
     expected: Expected = Expected()
+    layout: Layout | None = None  # None: not known, so that no range of it can be planned
 
 
 @dataclass(frozen=True, slots=True)
 class WorkUnit:
     """Rows [start, stop) of the plan's table: what is loaded, committed and retried together.
 
-    `chunks` are the row counts of its load tasks, fixed when the unit is planned.
+    `chunks` are the row counts of its load tasks, and `ways` by which way how many rows come, one run of rows after
+    the other (nothing: all as files); both are fixed when the unit is planned.
     """
 
     unit_id: str  # hash of what it contains
@@ -109,8 +123,11 @@ class WorkUnit:
     chunks: tuple[int, ...]
     tiles: int = 1  # distinct tiles, for the estimates
     attempt: int = 1  # number of the commit: a retry counts on
+    ways: tuple[tuple[Way, int], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.ways and sum(rows for _, rows in self.ways) != self.stop - self.start:
+            raise ValueError(f"expected the ways of rows {self.start} to {self.stop}, got {self.ways}")
         if not self.chunks or min(self.chunks) < 1 or sum(self.chunks) != self.stop - self.start:
             raise ValueError(f"expected chunks that make up rows {self.start} to {self.stop}, got {self.chunks}")
 
@@ -122,6 +139,12 @@ class WorkUnit:
         """The rows [start, stop) of the plan file that chunk number `chunk` covers."""
         start = self.start + sum(self.chunks[:chunk])
         return start, start + self.chunks[chunk]
+
+    def chunk_ways(self, chunk: int) -> list[Way]:
+        """The way of every row of chunk number `chunk`."""
+        start, stop = (row - self.start for row in self.chunk_rows(chunk))
+        ways: list[Way] = [way for way, rows in self.ways or (("file", self.rows),) for _ in range(rows)]
+        return ways[start:stop]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.archives.policy import ArchivesSection, host_of
+from pipeline.data import Way
 from pipeline.errors import JobError
 from pipeline.sources.batches import Columns, Region, Selection
 from pipeline.storage import without_credentials
@@ -60,6 +61,19 @@ class UnitsSection(_Section):
     chunk: Annotated[int, Field(gt=0)] = 256  # sources a load task: 50 MB of 3x256x256 images
 
 
+class WaysSection(_Section):
+    """By which way pixels come: whole files, byte ranges, or the survey's cutout service.
+
+    The plan takes for each tile the way that is fastest. The numbers of the link only choose between ways, but a
+    cutout service resamples its pixels, so whether it may be used counts as part of what is computed.
+    """
+
+    use: tuple[Way, ...] = Field(default=("file", "ranges", "cutout"), min_length=1)  # one alone is forced
+    latency: Annotated[float, Field(ge=0)] = 0.08  # s of a request. Assumed: across an ocean (archives.md 3.3)
+    bandwidth: Annotated[float, Field(gt=0)] = 10e6  # bytes / s of one connection, assumed (same)
+    cores: Annotated[int, Field(gt=0)] = 16  # that load at the same time, where engine.loads does not say
+
+
 class EngineSection(_Section):
     """Where and how fast. Nothing here changes what is computed."""
 
@@ -86,6 +100,7 @@ class Job(_Section):
     networks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], NetworkSection] = Field(min_length=1)
     units: UnitsSection = UnitsSection()
     archives: ArchivesSection = ArchivesSection()
+    ways: WaysSection = WaysSection()
     engine: EngineSection = EngineSection()
 
     @model_validator(mode="after")
@@ -103,6 +118,7 @@ class Job(_Section):
         Credentials do not count: they change, and `retry` knows only the job as it was stored.
         """
         decisive = {key: value for key, value in self.public().items() if key not in UNDECISIVE}
+        decisive["ways"] = {"cutouts": "cutout" in self.ways.use}
         decisive["networks"] = dict(sorted(checkpoints.items()))
         if views := {prefix: section.views for prefix, section in sorted(self.networks.items()) if section.views != 1}:
             decisive["views"] = views

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from pipeline.data import Cutout, Product, Source, Way
 from pipeline.errors import NoCoverage
-from pipeline.planner.planning import Plan, UnitSize, plan
+from pipeline.planner.planning import Division, Plan, UnitSize, plan
 from pipeline.storage import Storage
 from pipeline.surveys import OpenProduct
+from pipeline.surveys.legacy import IMAGE, MASK
 
-SMALL = UnitSize(sources=100, chunk=20)
+SMALL = Division(UnitSize(sources=100, chunk=20))
 
 
 class Squares:
@@ -30,8 +31,8 @@ class Squares:
         return np.array(names, dtype=np.str_)
 
     def products(self, tile: str) -> tuple[Product, ...]:
-        images = [Product(tile, "image", band, f"{tile}/{band}.fits.fz") for band in self.bands]
-        return (*images, Product(tile, "maskbits", None, f"{tile}/mask.fits.fz"))
+        images = [Product(tile, "image", band, f"{tile}/{band}.fits.fz", layout=IMAGE) for band in self.bands]
+        return (*images, Product(tile, "maskbits", None, f"{tile}/mask.fits.fz", layout=MASK))
 
     def cutouts(self, source: Source, width: float, pixels: int) -> tuple[Product, ...]:
         return ()
@@ -58,7 +59,7 @@ def sky(rows: int = 500, seed: int = 1) -> pa.Table:
 
 
 def planned(table: pa.Table, where: Path | str, batch: int = 64, **options: Any) -> Plan:
-    return plan(table.to_batches(max_chunksize=batch), Squares(), Storage(str(where)), **{"size": SMALL, **options})
+    return plan(table.to_batches(max_chunksize=batch), Squares(), Storage(str(where)), **{"division": SMALL, **options})
 
 
 def everything(made: Plan) -> pa.Table:

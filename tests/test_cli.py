@@ -69,7 +69,18 @@ def test_the_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, mock_tree
         command(mock_tree, checkpoint, output, "--dry-run"), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for word in ("units", "tiles", "footprint 0", "requests", "bytes in", "CPU time", "GPU time", f"{output}/units/"):
+    for word in (
+        "units",
+        "tiles",
+        "footprint 0",
+        "requests",
+        "link busy",
+        "whole files",
+        "as planned",
+        "CPU",
+        "GPU",
+        f"{output}/units/",
+    ):
         assert word in done.stdout
     assert not output.exists()
 

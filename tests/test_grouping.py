@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data import WorkUnit
-from pipeline.planner.grouping import chunk_rows, openings, unit_id, unit_rows
+from pipeline.planner.grouping import chunk_rows, pieces, unit_id, unit_rows
 from tests.plans import broken, sky
 
 
@@ -59,8 +59,7 @@ def test_chunks_are_at_most_the_limit_and_half_full_but_for_the_last(tiles: list
 def test_chunks_are_cut_between_tiles() -> None:
     names = pa.array(["a"] * 7 + ["b"] * 6 + ["c"] * 12)
     assert chunk_rows(names, 10) == (7, 6, 10, 2)
-    assert openings(names, (7, 6, 10, 2)) == 4  # c is opened twice
-    assert openings(pa.array([""] * 4), (2, 2)) == 0
+    assert pieces(names, (7, 6, 10, 2)).tolist() == [7, 13, 23, 25]  # c is opened twice
 
 
 def test_units_know_their_chunks() -> None:

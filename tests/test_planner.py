@@ -83,8 +83,8 @@ def test_a_unit_is_one_row_group_of_whole_tiles_and_its_chunks_are_its_rows(tmp_
     seen: set[str] = set()
     for unit in units:
         rows = made.rows(unit)
-        assert unit.rows <= SMALL.sources
-        assert max(unit.chunks) <= SMALL.chunk
+        assert unit.rows <= SMALL.size.sources
+        assert max(unit.chunks) <= SMALL.size.chunk
         assert pa.concat_tables(made.rows(unit, i) for i in range(len(unit.chunks))).equals(rows)
         tiles = set(rows["tile"].to_pylist())
         assert unit.tiles == len(tiles - {""})
@@ -171,7 +171,7 @@ class FullDisk(Storage):
 
 def test_a_plan_that_could_not_be_written_whole_does_not_open(tmp_path: Path) -> None:
     with pytest.raises(DiskFull):
-        plan(sky().to_batches(), Squares(), FullDisk(str(tmp_path)), size=SMALL)
+        plan(sky().to_batches(), Squares(), FullDisk(str(tmp_path)), division=SMALL)
     assert (tmp_path / "plan/part-00000.parquet").exists()
     assert open_plan(Storage(str(tmp_path))) is None
 
@@ -184,7 +184,7 @@ def test_a_second_plan_in_the_same_place_is_refused(tmp_path: Path) -> None:
 
 def test_a_unit_that_the_plan_does_not_hold_is_an_error(tmp_path: Path) -> None:
     made = planned(sky(), tmp_path)
-    stranger = replace(next(made.units()), stop=3, chunks=(3,))
+    stranger = replace(next(made.units()), stop=3, chunks=(3,), ways=())
     with pytest.raises(CatalogueError, match="holds no unit of rows 0 to 3"):
         made.rows(stranger)
 

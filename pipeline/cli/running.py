@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli import screen
+from pipeline.cli.planned import show_plan
 
 if TYPE_CHECKING:
-    from pipeline.catalogue.row_size import NetworkBytes
     from pipeline.executors.summary import RunSummary
     from pipeline.job import Job
 
@@ -60,7 +59,7 @@ def run(
         )
         the_job = _load(survey, job, set_, values)
         if dry_run:
-            _show_plan(the_job, output)
+            show_plan(the_job, output)
             return
         _go(the_job, _needed(output), max_time, retry=False, publish=not no_finalise)
 
@@ -139,50 +138,6 @@ def show_summary(summary: RunSummary, output: str) -> None:
     screen.facts(f"run {summary.run_id}", shown)
     for prefix in summary.untrained:
         screen.note(f"warning: {prefix} has random weights (untrained); its classes mean nothing", "yellow")
-
-
-def _show_plan(job: Job, output: str) -> None:
-    from pipeline.executors.forecast import network_row
-    from pipeline.executors.runner import plan_only
-
-    with tempfile.TemporaryDirectory(prefix="pipeline-plan-") as folder:
-        prepared, estimate = plan_only(job, folder)
-        summary = prepared.plan.summary
-    screen.facts(
-        f"plan of job {job.name} (dry run: nothing was started)",
-        {
-            "sources": f"{summary.sources}, outside the footprint {summary.outside}",
-            "invalid rows": sum(summary.invalid.values()),
-            "units": f"{summary.units}, loaded in {summary.chunks} chunks",
-            "tiles": summary.tiles,
-            "files": estimate.files,
-            "requests": estimate.requests,
-            "bytes in": screen.size(estimate.bytes_in),
-            "bytes out": screen.size(estimate.bytes_out),
-            **{f"row, {network.prefix}": _row(network) for network in network_row(prepared)},
-            "CPU time, loading": screen.duration(estimate.cpu_seconds),
-            "GPU time, networks": f"{screen.duration(estimate.gpu_seconds)} of one small GPU{_views(job)}",
-            "time": estimate.eta,
-            "commits": f"{output or '<output>'}/units/",
-            "catalogue": f"{output or '<output>'}/latest",
-        },
-    )
-    for network in prepared.work.networks:
-        if network.untrained:
-            screen.note(f"warning: {network.prefix} has random weights (untrained)", "yellow")
-
-
-def _row(network: NetworkBytes) -> str:
-    """What a network adds to a row, packed."""
-    return (
-        f"{network.columns:.0f} B of columns ({network.default:.0f} B of them by default), "
-        f"{network.map:.0f} B of attention map in a table beside"
-    )
-
-
-def _views(job: Job) -> str:
-    turned = [prefix for prefix, section in job.networks.items() if section.views > 1]
-    return f" ({', '.join(turned)} in 8 views: eightfold)" if turned else ""
 
 
 def seconds(text: str) -> float:

@@ -81,11 +81,16 @@ def facts(title: str, rows: Mapping[str, object]) -> None:
         out.print(Text.assemble((f"  {name:<{width}}  ", "dim"), str(value)))
 
 
-def grid(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on stdout, whole whatever the width of the screen: numbers to the right, nothing cut off."""
+def grid(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, figures: bool = False) -> None:
+    """A table on stdout, whole whatever the width of the screen: numbers to the right, nothing cut off.
+
+    `figures`: all columns but the first are numbers with their units, already written out.
+    """
     texts = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, [name, *(row[i] for row in texts)])) for i, name in enumerate(columns)]
     right = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(columns))]
+    if figures:
+        right = [number > 0 for number in range(len(columns))]
 
     def line(cells: Sequence[str]) -> str:
         aligned = (f"{cell:>{w}}" if r else f"{cell:<{w}}" for cell, w, r in zip(cells, widths, right, strict=True))
@@ -162,6 +167,19 @@ def _done(progress: watch.Progress) -> int:
 def _failures(progress: watch.Progress) -> str:
     fine = ("ok", "partial")
     return ", ".join(f"{count} {status}" for status, count in sorted(progress.statuses.items()) if status not in fine)
+
+
+def rough(seconds: float) -> str:
+    """90000 -> "1.0 days": how long something takes that nobody waits for with a watch."""
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def count(number: float) -> str:
+    """With commas, and from ten million on in millions."""
+    return f"{number:,.0f}" if number < 1e7 else f"{number / 1e6:,.1f} M"
 
 
 def duration(seconds: float) -> str:

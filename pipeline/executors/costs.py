@@ -17,8 +17,8 @@ class Costs:
     """Seconds and bytes of each step. Measured on two loaded CPU cores, but for those marked as assumed."""
 
     file_bytes: float = 13.72e6  # one band of a brick, Rice 100x100 (archives.md 3.3); maskbits are far smaller
-    files_tile: int = 4  # g, r, z and maskbits
-    bands_tile: int = 3
+    files_tile: float = 4  # g, r, z and maskbits
+    bands_tile: float = 3
     section_seconds: float = 5.4e-3  # one cutout of one file by section, fitsio (archives.md 3.4)
     whole_seconds: float = 0.471  # one file decoded whole, fitsio (archives.md 3.4)
     draw_seconds: float = 0.42e-3  # stretch of one image (engine-catalogue-ops.md 6)

@@ -7,10 +7,12 @@ import os
 from dataclasses import replace
 
 from pipeline.catalogue.row_size import NetworkBytes, network_bytes
+from pipeline.executors.choosing import tile_costs
 from pipeline.executors.costs import Cluster, Costs, Workload
 from pipeline.executors.prepare import Prepared
 from pipeline.executors.simulate import eta
 from pipeline.planner.estimate import GPU_FLOPS, Estimate, estimate
+from pipeline.planner.ways import NO_TILES
 from pipeline.stages import open_survey
 
 CORE_FLOPS = 68e9  # per second of one CPU core: DMAGNet-F's 4.84 GFLOP took 71 ms (inference.py, batches of 16)
@@ -26,8 +28,10 @@ def job_estimate(prepared: Prepared) -> Estimate:
     views = [work.job.networks[network.prefix].views for network in work.networks]
     operations = sum(views * gflops(config) for views, config in zip(views, prepared.configs, strict=True))
     row = sum(network.total for network in network_row(prepared))
-    costs = estimate(plan, survey, work.job.mirror, network_bytes=row, gflops=operations)
-    return replace(costs, eta=_eta(prepared, costs, operations))
+    sample = plan.summary.sample
+    costs = tile_costs(work.job, work.image, survey, sample) if sample else NO_TILES
+    found = estimate(plan, costs, network_bytes=row, gflops=operations)
+    return replace(found, eta=_eta(prepared, found, operations))
 
 
 def network_row(prepared: Prepared) -> list[NetworkBytes]:
@@ -44,7 +48,7 @@ def network_row(prepared: Prepared) -> list[NetworkBytes]:
     ]
 
 
-def _eta(prepared: Prepared, costs: Estimate, gflops: float) -> str:
+def _eta(prepared: Prepared, found: Estimate, gflops: float) -> str:
     """On a cluster that is not asked, on this machine's own processors: what binds, and how long."""
     if prepared.work.job.engine.address is not None:
         return "depends on the cluster (`python -m pipeline.executors.simulate` draws its curve)"
@@ -53,20 +57,34 @@ def _eta(prepared: Prepared, costs: Estimate, gflops: float) -> str:
     summary = prepared.plan.summary
     gpus, cores = torch.cuda.device_count(), len(os.sched_getaffinity(0))
     rate = (GPU_FLOPS if gpus else CORE_FLOPS * max(1, cores - 1)) / (gflops * 1e9)
-    tiles = max(1, summary.tiles)
+    opened = max(1, summary.openings)
     step = Costs(
-        file_bytes=costs.bytes_in / max(1, costs.requests),
-        files_tile=max(1, round(costs.files / tiles)),
-        bands_tile=max(1, round(costs.files / tiles)),
-        latency_seconds=0.0 if prepared.work.storage.local else Costs().latency_seconds,
+        file_bytes=found.cost.bytes / opened,
+        files_tile=found.cost.requests / opened,
+        bands_tile=1,
+        section_seconds=0.0,
+        draw_seconds=found.cost.cpu_seconds / max(1, summary.sources),
+        latency_seconds=prepared.work.job.ways.latency if found.seconds else 0.0,
         images_second=rate,
         actor_start_seconds=START_SECONDS,
     )
     work = Workload(summary.sources, summary.units, summary.chunks, summary.openings)
-    result = eta(work, Cluster(gpus=max(1, gpus), load_cores=max(1, cores - 1), bytes_cap=math.inf), step)
+    cluster = Cluster(
+        gpus=max(1, gpus),
+        load_cores=max(1, cores - 1),
+        bytes_cap=math.inf,
+        network_bytes_second=_per_second(found.cost.bytes, found.seconds),
+        requests_second=_per_second(found.cost.requests, found.seconds),
+    )
+    result = eta(work, cluster, step)
     where = f"{gpus} GPUs" if gpus else "no GPU"
     binds = "CPUs of the networks" if result.binds == "GPUs" and not gpus else result.binds
     return f"about {_duration(result.seconds)} on this machine ({cores} cores, {where}); {binds} bind"
+
+
+def _per_second(amount: float, seconds: float) -> float:
+    """What the links let through; all where nothing has to come over one."""
+    return amount / seconds if amount and seconds else math.inf
 
 
 def _duration(seconds: float) -> str:

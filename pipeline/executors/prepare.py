@@ -20,9 +20,10 @@ from pipeline.catalogue.commits import UNITS
 from pipeline.catalogue.contract import NetworkColumns, unit_schema
 from pipeline.checkpoints import common_image, job_checkpoints
 from pipeline.errors import ArchiveUnreachable, JobError
+from pipeline.executors.choosing import chooser
 from pipeline.executors.watch import OnLog
 from pipeline.job import UNDECISIVE, Job
-from pipeline.planner.planning import Plan, UnitSize, keep_tiles, open_plan, plan
+from pipeline.planner.planning import Division, Plan, UnitSize, keep_tiles, open_plan, plan
 from pipeline.sources.batches import source_batches
 from pipeline.sources.sweeps import sweep_batches
 from pipeline.sources.tables import readable
@@ -114,7 +115,7 @@ def _plan(work: Work, storage: Storage, log: OnLog) -> Plan:
         _checked(work, _batches(job)),
         survey,
         storage,
-        size=UnitSize(sources=job.units.sources, chunk=job.units.chunk),
+        division=Division(UnitSize(sources=job.units.sources, chunk=job.units.chunk), chooser(job, work.image, survey)),
         skip_invalid=job.sources.skip_invalid,
         fingerprint=stamp,
     )

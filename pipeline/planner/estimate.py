@@ -1,68 +1,67 @@
 """What a plan will ask of the archive, the disk and the processors: the numbers of the dry run.
 
 Arithmetic on what the planner counted and on measured costs; each constant names where it was measured. Nothing
-is fetched: of a survey on this disk a few files are looked at for their size, of any other typical sizes are used.
+is fetched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 
-from pipeline.data import Product
+from pipeline.data import Way
 from pipeline.planner.plan import Plan, part_name
-from pipeline.planner.staging import TILE
-from pipeline.surveys import Survey
+from pipeline.planner.ways import Cost, Link, TileCosts
 
-IMAGE_BYTES = 13.72e6  # one band of a brick, Rice 100x100 at the survey's absolute step (archives.md 3)
-MASK_BYTES = 0.06e6  # maskbits of a brick (archives.md 3)
-CUTOUT_BYTES = 3 * 424 * 424 * 4  # a file of its own, as the cutout service gives it (archives.md 1.2)
-EDGE_FRACTION = 0.051  # of 256-pixel boxes leave their brick (archives.md 4): those open a neighbour too
-SECTION_SECONDS = 5.4e-3  # one cutout of one band by section, fitsio, Rice 100x100 (archives.md 3.4); maskbits alike
-DRAW_SECONDS = 0.42e-3  # stretch of one image (engine-catalogue-ops.md 6)
-UNIT_BYTES = 16  # of a row: what the pipeline adds whatever the networks (HEALPix, field, pixel scale, mask, words)
-GPU_FLOPS = 20e12  # per second in bfloat16 on a T4, assumed there (same, 6): a small GPU, so a careful number
+NETWORK_BYTES = (
+    132  # of a row: probabilities and attention of one network, 12 mantissa bits (engine-catalogue-ops.md 6)
+)
+MAP_BYTES = 256  # of a row: one 16x16 attention map of uint8, which hardly packs (data.py)
+GPU_FLOPS = 20e12  # per second in bfloat16 on a T4, assumed there (engine-catalogue-ops.md 6): a small GPU, so a careful number
 COPIES = 2  # a row is written when its unit is committed and again when the catalogue is published
 
-SAMPLED_TILES = 20
+
+@dataclass(frozen=True, slots=True)
+class WayEstimate:
+    """What fetching takes over the whole plan."""
+
+    tiles: int  # that come by this way, each part of a tile that a chunk opens counted
+    cost: Cost
+    link: Link
+
+    @property
+    def seconds(self) -> float:
+        """Of the link, all the time busy."""
+        return self.link.seconds(self.cost.requests, self.cost.bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What a run takes. Bytes and seconds are totals over the whole plan."""
 
-    files: int  # distinct files of the archive
-    requests: int  # openings: a tile is opened once a chunk, and so are the neighbours of sources at its edge
-    bytes_in: int
+    cost: Cost  # of the ways that were chosen
+    chosen: Mapping[Way, WayEstimate]  # how they share it
+    alone: Mapping[Way, WayEstimate]  # what each way would cost if all came by it
     bytes_out: int
-    cpu_seconds: float  # of loading
     gpu_seconds: float  # of the networks, on one small GPU
     eta: str = "depends on the cluster"  # for people; whoever knows the cluster replaces it
 
-
-@dataclass(frozen=True, slots=True)
-class _TileCost:
-    files: float  # a tile
-    bytes: float  # a tile, all its files
-    neighbours: bool  # a source at the edge needs the next tile too
+    @property
+    def seconds(self) -> float:
+        """Of the links, which are asked at the same time."""
+        return max((way.seconds for way in self.chosen.values()), default=0.0)
 
 
-def estimate(plan: Plan, survey: Survey, root: str | None, *, network_bytes: float, gflops: float) -> Estimate:
+def estimate(plan: Plan, costs: TileCosts, *, network_bytes: float, gflops: float) -> Estimate:
     """The cost of `plan`: networks of together `gflops` (2 per multiply-add) an image, `network_bytes` a row."""
-    summary = plan.summary
-    inside = summary.sources - summary.outside
-    tile = _tile_cost(plan, survey, root)
-    openings = summary.openings
-    if tile.neighbours and openings:
-        openings += round(summary.openings * (1 - (1 - EDGE_FRACTION) ** (inside / summary.openings)))
+    inside = plan.summary.sources - plan.summary.outside
+    chosen = {way: _fetching(costs, way, [pieces]) for way, pieces in plan.summary.pieces.items()}
+    everything = list(plan.summary.pieces.values())
     return Estimate(
-        files=round(summary.tiles * tile.files),
-        requests=round(openings * tile.files),
-        bytes_in=round(openings * tile.bytes),
+        cost=sum((way.cost for way in chosen.values()), Cost()),
+        chosen=chosen,
+        alone={way: _fetching(costs, way, everything) for way in costs.tables},
         bytes_out=bytes_out(plan, network_bytes),
-        cpu_seconds=inside * (tile.files * SECTION_SECONDS + DRAW_SECONDS),
         gpu_seconds=inside * gflops * 1e9 / GPU_FLOPS,
     )
 
@@ -73,30 +72,14 @@ def bytes_out(plan: Plan, network_bytes: float) -> int:
     return round(COPIES * plan.summary.sources * row)
 
 
-def _tile_cost(plan: Plan, survey: Survey, root: str | None) -> _TileCost:
-    """The mean over the first tiles of the plan."""
-    tiles = list(islice(_tiles(plan), SAMPLED_TILES))
-    products = [product for tile in tiles for product in survey.products(tile)]
-    if not products:
-        return _TileCost(0, 0, False)
-    total = sum(_bytes(product, root) for product in products)
-    separate_bands = any(product.kind == "image" and product.band is not None for product in products)
-    return _TileCost(len(products) / len(tiles), total / len(tiles), separate_bands)
-
-
-def _tiles(plan: Plan) -> Iterator[str]:
-    """Tiles in the order of the plan, those outside the footprint left out."""
-    for unit in plan.units():
-        yield from filter(None, plan.rows(unit).column(TILE).unique().to_pylist())
-
-
-def _bytes(product: Product, root: str | None) -> float:
-    path = Path(product.path) if root is None else Path(root) / product.path
-    if path.is_file():
-        return path.stat().st_size
-    if product.kind == "maskbits":
-        return MASK_BYTES
-    return IMAGE_BYTES if product.band is not None else CUTOUT_BYTES
+def _fetching(costs: TileCosts, way: Way, pieces: list[Mapping[int, int]]) -> WayEstimate:
+    """Parts of tiles, counted by their number of sources, that all come by one way."""
+    total, tiles = Cost(), 0
+    for counts in pieces:
+        for sources, count in counts.items():
+            total += costs.at(way, sources) * count
+            tiles += count
+    return WayEstimate(tiles, total, costs.links[way])
 
 
 def _plan_row_bytes(plan: Plan) -> float:

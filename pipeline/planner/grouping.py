@@ -52,10 +52,9 @@ def chunk_rows(tiles: pa.Array, limit: int) -> tuple[int, ...]:
     return (*chunks, total - start)
 
 
-def openings(tiles: pa.Array, chunks: tuple[int, ...]) -> int:
-    """Tiles that a unit's chunks open, all together: a tile on both sides of a cut counts twice, none ("") not."""
-    pieces = np.union1d(tile_ends(tiles), np.cumsum(chunks))
-    return sum(1 for end in pieces if tiles[int(end) - 1].as_py() != "")
+def pieces(tiles: pa.Array, chunks: tuple[int, ...]) -> NDArray[np.int64]:
+    """Where each part of a tile that is opened by itself ends: a tile on both sides of a cut of chunks is two."""
+    return np.union1d(tile_ends(tiles), np.cumsum(chunks))
 
 
 def tile_ends(tiles: pa.Array) -> NDArray[np.int64]:

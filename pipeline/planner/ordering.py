@@ -10,9 +10,11 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from pipeline.data import Source
 from pipeline.planner.staging import BATCH_ROWS, REPEATED, Staged
 
 MEMORY_LIMIT = "512MB"
+SAMPLE = 16  # sources that stand for all
 THREADS = 2  # each holds buffers of its own
 
 _PREPARE = """
@@ -69,6 +71,25 @@ class Ordered:
         cursor = self.connection.cursor().execute(_TILES.format(outside=outside))
         while rows := cursor.fetchmany(BATCH_ROWS):
             yield from (count for (count,) in rows)
+
+    def sample(self) -> tuple[Source, ...]:
+        """The first source inside the footprint, with each of SAMPLE radii that stand for all; () if there is none.
+
+        The radii are quantiles; as many sources as that share of all have none.
+        """
+        query = "SELECT object_id, ra, dec, tile FROM kept WHERE tile <> '' ORDER BY healpix, object_id LIMIT 1"
+        found = self.connection.execute(query).fetchone()
+        if found is None:
+            return ()
+        inside = "FROM kept WHERE tile <> ''"
+        share = self.connection.execute(f"SELECT count(radius) / count(*) {inside}").fetchall()[0][0]
+        known = round(share * SAMPLE)
+        fractions = [(number + 0.5) / known for number in range(known)]
+        query = f"SELECT quantile_disc(radius, ?) {inside}"
+        radii = self.connection.execute(query, [fractions]).fetchall()[0][0] if known else []
+        object_id, ra, dec, tile = found
+        every = (*map(float, radii), *[None] * (SAMPLE - known))
+        return tuple(Source(object_id, ra, dec, tile, radius) for radius in every)
 
     def rows(self) -> Iterator[pa.RecordBatch]:
         """The sources in the order of the plan, with the plan's columns."""

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.data import WorkUnit
+from pipeline.data import Source, Way, WorkUnit
 from pipeline.errors import CatalogueError
 from pipeline.storage import Storage
 
@@ -38,6 +38,7 @@ UNIT_SCHEMA = pa.schema(
         pa.field("stop", pa.int64(), nullable=False),
         pa.field("chunks", pa.list_(pa.int32()), nullable=False),
         pa.field("tiles", pa.int32(), nullable=False),
+        pa.field("ways", pa.list_(pa.struct([("way", pa.string()), ("rows", pa.int32())])), nullable=False),
     ]
 )
 
@@ -69,7 +70,8 @@ class PlanSummary(BaseModel):
     tiles: int  # distinct tiles of the rows inside it
     units: int
     chunks: int
-    openings: int  # tiles that chunks open, all chunks together: a tile counts again in each chunk that it meets
+    pieces: Mapping[Way, Mapping[int, int]]  # way -> sources -> parts of tiles with so many that a chunk opens
+    sample: tuple[Source, ...]  # of those inside: their radii stand for all
     parts: int
     invalid: Mapping[str, int] = {}  # reason -> rows of unplaced.parquet
 
@@ -77,6 +79,11 @@ class PlanSummary(BaseModel):
     def rows_in(self) -> int:
         """Rows of the source table: each is a row of the plan or of unplaced.parquet."""
         return self.sources + sum(self.invalid.values())
+
+    @property
+    def openings(self) -> int:
+        """Tiles that chunks open, all chunks together: a tile counts again in each chunk that it meets."""
+        return sum(sum(counts.values()) for counts in self.pieces.values())
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,8 @@ class Plan:
         with self.storage.open(UNITS) as file:
             for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
-                    yield WorkUnit(**{**row, "chunks": tuple(row["chunks"])})
+                    ways = tuple((run["way"], run["rows"]) for run in row["ways"])
+                    yield WorkUnit(**{**row, "chunks": tuple(row["chunks"]), "ways": ways})
 
     def rows(self, unit: WorkUnit, chunk: int | None = None) -> pa.Table:
         """The sources of `unit`, or of one of its chunks; nothing else of the plan is read.

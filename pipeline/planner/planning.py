@@ -8,17 +8,20 @@ and batches they come.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from pipeline.data import Status, WorkUnit
+from pipeline.data import Source, Status, Way, WorkUnit
 from pipeline.errors import CatalogueError, InvalidSources, JobError
-from pipeline.planner.grouping import chunk_rows, openings, slices, tile_ends, unit_id, unit_rows
+from pipeline.planner.grouping import chunk_rows, pieces, slices, tile_ends, unit_id, unit_rows
 from pipeline.planner.ordering import Ordered, in_sky_order
 from pipeline.planner.plan import (
     FOLDER,
@@ -40,8 +43,24 @@ from pipeline.surveys import Survey
 
 __all__ = ["Plan", "PlanSummary", "UnitSize", "keep_tiles", "open_plan", "plan"]
 
+Choose = Callable[[Sequence[Source]], Callable[[int], Way]]
+"""From a sample of the sources inside the footprint, () if there are none, to the way of a tile with so many."""
+
 PART_ROWS = 131_072  # of a plan file: tens of MB, as it is held in memory until it is written
 EXAMPLES = 10  # row numbers that a message gives for each cause
+
+
+def whole_files(sample: Sequence[Source]) -> Callable[[int], Way]:
+    """A `Choose` that fetches every file whole."""
+    return lambda sources: "file"
+
+
+@dataclass(frozen=True)
+class Division:
+    """How sources are divided into units and chunks, and by which ways their pixels come."""
+
+    size: UnitSize = field(default_factory=UnitSize)
+    choose: Choose = whole_files
 
 
 def plan(
@@ -49,7 +68,7 @@ def plan(
     survey: Survey,
     storage: Storage,
     *,
-    size: UnitSize | None = None,
+    division: Division = Division(),
     skip_invalid: bool = False,
     fingerprint: str = "",
 ) -> Plan:
@@ -68,9 +87,10 @@ def plan(
         staged = stage(batches, survey, folder)
         with in_sky_order(staged, folder) as ordered:
             invalid = _invalid(ordered, staged.rows, skip_invalid, storage)
-            writer = _PlanWriter(storage, ordered.schema, size or UnitSize())
+            sample = ordered.sample()
+            writer = _PlanWriter(storage, ordered.schema, division.size, division.choose(sample))
             writer.write(ordered)
-            summary = writer.summary(fingerprint, invalid)
+            summary = writer.summary(fingerprint, invalid, sample)
     if summary.rows_in != staged.rows:
         raise CatalogueError(f"planned {summary.rows_in} rows of {staged.rows}: row numbers are not unique")
     _create(storage, SUMMARY, summary.model_dump_json(indent=1).encode())
@@ -84,13 +104,14 @@ class _PlanWriter:
     storage: Storage
     schema: pa.Schema
     size: UnitSize
+    way: Callable[[int], Way]
     units: list[pa.RecordBatch] = field(default_factory=list)
     parts: int = 0
     sources: int = 0
     outside: int = 0
     tiles: int = 0
     chunks: int = 0
-    openings: int = 0
+    pieces: dict[Way, Counter[int]] = field(default_factory=dict)
 
     def write(self, ordered: Ordered) -> None:
         """Every unit, in the order of the plan. Rows outside the footprint make units of their own."""
@@ -112,7 +133,7 @@ class _PlanWriter:
             writer.write_table(pa.Table.from_batches(self.units, UNIT_SCHEMA))
         _create(self.storage, UNITS, sink.getvalue().to_pybytes())
 
-    def summary(self, fingerprint: str, invalid: dict[str, int]) -> PlanSummary:
+    def summary(self, fingerprint: str, invalid: dict[str, int], sample: tuple[Source, ...]) -> PlanSummary:
         text = pa.types.is_string(self.schema.field("object_id").type)
         return PlanSummary(
             fingerprint=fingerprint,
@@ -123,7 +144,8 @@ class _PlanWriter:
             tiles=self.tiles,
             units=sum(batch.num_rows for batch in self.units),
             chunks=self.chunks,
-            openings=self.openings,
+            pieces={way: dict(sorted(counts.items())) for way, counts in self.pieces.items()},
+            sample=sample,
             parts=self.parts,
             invalid=invalid,
         )
@@ -135,8 +157,7 @@ class _PlanWriter:
         with pq.ParquetWriter(sink, self.schema, compression="zstd") as writer:
             for table in tables:
                 writer.write_table(table, row_group_size=table.num_rows)
-                units.append(_unit(table, name, start, self.size.chunk))
-                self.openings += openings(table.column(TILE).combine_chunks(), units[-1].chunks)
+                units.append(self._unit(table, name, start))
                 start += table.num_rows
         _create(self.storage, name, sink.getvalue().to_pybytes())
         self.parts += 1
@@ -144,21 +165,41 @@ class _PlanWriter:
         self.chunks += sum(len(unit.chunks) for unit in units)
         self.units.append(_unit_batch(units))
 
+    def _unit(self, rows: pa.Table, part: str, start: int) -> WorkUnit:
+        tiles = rows.column(TILE).combine_chunks()
+        chunks = chunk_rows(tiles, self.size.chunk)
+        outside = tiles[0].as_py() == ""
+        counts = np.diff(tile_ends(tiles), prepend=0)
+        ways: list[tuple[Way, int]] = []
+        if not outside:
+            ways = [(self.way(int(count)), int(count)) for count in counts]
+            self._count(ways, pieces(tiles, chunks))
+        return WorkUnit(
+            unit_id=unit_id(rows),
+            part=part,
+            start=start,
+            stop=start + rows.num_rows,
+            chunks=chunks,
+            tiles=0 if outside else len(counts),
+            ways=_runs(ways),
+        )
 
-def _unit(rows: pa.Table, part: str, start: int, chunk: int) -> WorkUnit:
-    tiles = rows.column(TILE).combine_chunks()
-    return WorkUnit(
-        unit_id=unit_id(rows),
-        part=part,
-        start=start,
-        stop=start + rows.num_rows,
-        chunks=chunk_rows(tiles, chunk),
-        tiles=0 if tiles[0].as_py() == "" else len(tile_ends(tiles)),
-    )
+    def _count(self, ways: list[tuple[Way, int]], ends: NDArray[np.int64]) -> None:
+        """Add the parts of tiles that end at the rows `ends`, each to the way of its tile."""
+        tile_stops = np.cumsum([rows for _, rows in ways])
+        tiles = np.searchsorted(tile_stops, ends, side="left")
+        for tile, rows in zip(tiles.tolist(), np.diff(ends, prepend=0).tolist(), strict=True):
+            self.pieces.setdefault(ways[tile][0], Counter())[rows] += 1
+
+
+def _runs(ways: list[tuple[Way, int]]) -> tuple[tuple[Way, int], ...]:
+    """The same ways with equal neighbours joined."""
+    return tuple((way, sum(rows for _, rows in run)) for way, run in groupby(ways, key=lambda pair: pair[0]))
 
 
 def _unit_batch(units: list[WorkUnit]) -> pa.RecordBatch:
-    columns = [[getattr(unit, name) for unit in units] for name in UNIT_SCHEMA.names]
+    columns = [[getattr(unit, name) for unit in units] for name in UNIT_SCHEMA.names[:-1]]
+    columns.append([[{"way": way, "rows": rows} for way, rows in unit.ways] for unit in units])
     return pa.RecordBatch.from_arrays(
         [pa.array(values, type_) for values, type_ in zip(columns, UNIT_SCHEMA.types, strict=True)],
         schema=UNIT_SCHEMA,

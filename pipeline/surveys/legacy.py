@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.data import Cutout, Expected, Product, RowFlag, Source, Way
+from pipeline.data import Cutout, Expected, Layout, Product, RowFlag, Source, Way
 from pipeline.errors import ArchiveError, BadImage, JobError, NoCoverage
 from pipeline.surveys import OpenProduct, TileImage, TileList
 from pipeline.surveys.boxes import Box
@@ -33,6 +33,9 @@ BAD_BITS = sum(1 << bit for bit in (1, 2, 3, 4, 5, 6, 7, 11, 14, 15))
 Not NPRIMARY (0), which marks the margin of a brick, and not GALAXY (12), which marks what we look for.
 """
 IMAGE_MARGIN = 82  # pixels by which an image leaves its cell: 3600 pixels for 0.25 deg
+IMAGE = Layout((3600, 3600), (100, 100), 13.72e6, PIXEL, "rice", IMAGE_MARGIN)
+"""One band of a brick: Rice at the survey's absolute step (legacypipe, `get_compression_kwargs`; archives.md 3)."""
+MASK = Layout((3600, 3600), (100, 100), 0.06e6, PIXEL, "hcompress", IMAGE_MARGIN)
 _SCALE_TOLERANCE = 1e-3  # arcsec
 _CENTRE_TOLERANCE = 1.0  # pixels between the brick's centre by the table and by the header
 _SPREAD: NDArray[np.float64] = np.linspace(-0.5, 0.5, 5)  # of the box: where neighbours are looked for
@@ -248,8 +251,8 @@ class LegacySurvey:
         sums = f"{tree}/tractor/{name[:3]}/brick-{name}.sha256sum"
         expected = Expected(pixel_scale=PIXEL, centre=centre, covered=True, sums=sums)
         if band is None:
-            return Product(tile, "maskbits", None, f"{start}-maskbits.fits.fz", expected)
-        return Product(tile, "image", band, f"{start}-image-{band}.fits.fz", expected)
+            return Product(tile, "maskbits", None, f"{start}-maskbits.fits.fz", expected, MASK)
+        return Product(tile, "image", band, f"{start}-image-{band}.fits.fz", expected, IMAGE)
 
 
 def _meets_seam(source: Source, width: float) -> bool:
