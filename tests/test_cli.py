@@ -38,7 +38,7 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
         (["run", "--survey", "decals", "--mirror", "x"], "--output FOLDER_OR_URL"),
         (["run", "--survey", "decals", "--output", "x", "--max-time", "soon"], "such as 2h30m"),
         (["query", "nowhere"], "either by SQL or by --cone"),
-        (["schema", "nothing"], "job, catalogue or sources"),
+        (["schema", "nothing"], "recommended or sources"),
     ],
 )
 def test_a_wrong_command_exits_2_and_says_what_is_expected(arguments: list[str], message: str, tmp_path: Path) -> None:

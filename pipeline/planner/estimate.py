@@ -13,11 +13,8 @@ from pipeline.data import Way
 from pipeline.planner.plan import Plan, part_name
 from pipeline.planner.ways import Cost, Link, TileCosts
 
-NETWORK_BYTES = (
-    132  # of a row: probabilities and attention of one network, 12 mantissa bits (engine-catalogue-ops.md 6)
-)
-MAP_BYTES = 256  # of a row: one 16x16 attention map of uint8, which hardly packs (data.py)
-GPU_FLOPS = 20e12  # per second in bfloat16 on a T4, assumed there (engine-catalogue-ops.md 6): a small GPU, so a careful number
+UNIT_BYTES = 16  # of a row: what the pipeline adds whatever the networks (HEALPix, field, pixel scale, mask, words)
+GPU_FLOPS = 20e12  # per second in bfloat16 on a T4 (engine-catalogue-ops.md 6): a small GPU, so a careful number
 COPIES = 2  # a row is written when its unit is committed and again when the catalogue is published
 
 
