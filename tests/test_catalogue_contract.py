@@ -98,6 +98,12 @@ def test_a_field_carries_its_unit_ucd_and_meaning() -> None:
     assert not any(b"{" in field.metadata[b"description"] for field in schema)
 
 
+def test_a_class_that_few_galaxies_stand_behind_says_so() -> None:
+    schema = unit_schema([replace(NETWORK, experimental=("merger",))], pa.int64(), NOTHING)
+    doubtful = {field.name for field in schema if b"experimental" in field.metadata[b"description"]}
+    assert doubtful == {"net_p_merger", "net_logit_merger"}
+
+
 def test_a_statistic_of_a_networks_own_is_named_in_its_meaning() -> None:
     network = replace(NETWORK, attention=("head_spread",))
     field = unit_schema([network], pa.int64(), NOTHING).field("net_att_head_spread")

@@ -16,6 +16,7 @@ from pipeline.catalogue.votable import has_datatype
 from pipeline.errors import JobError
 
 MAP_SUFFIX = "_att_map"
+EXPERIMENTAL = "; experimental: too few training galaxies stand behind this class"
 DEFAULT_PARTS = ("p_", "label", "confidence")  # of a network's columns, by their beginnings: for who names none
 _TYPES = {
     "bool": pa.bool_(),
@@ -37,6 +38,7 @@ class NetworkColumns:
     attention: tuple[str, ...]  # statistics, without the prefix
     checkpoint: str  # sha256
     untrained: bool
+    experimental: tuple[str, ...] = ()  # classes that too few galaxies stand behind
 
     def probability(self, name: str) -> str:
         return f"{self.prefix}_p_{name}"
@@ -208,7 +210,9 @@ def _filled(column: ColumnDocument, network: NetworkColumns) -> Iterator[ColumnD
     """The columns that a pattern stands for."""
     if "{class}" in column.name:
         for name in network.classes:
-            yield _replaced(column, {"{network}": network.prefix, "{class}": name})
+            filled = _replaced(column, {"{network}": network.prefix, "{class}": name})
+            doubt = EXPERIMENTAL if name in network.experimental else ""
+            yield filled.model_copy(update={"meaning": filled.meaning + doubt})
     elif "{statistic}" in column.name:
         for name in network.attention:
             yield _statistic(column, network, name)

@@ -64,6 +64,7 @@ def prepare(job: Job, output: str, run_id: str, log: OnLog) -> Prepared:
             attention=(*ATTENTION_COLUMNS, *checkpoint.config.scalars),
             checkpoint=checkpoint.sha256,
             untrained=checkpoint.untrained,
+            experimental=checkpoint.experimental,
         )
         for prefix, checkpoint in checkpoints.items()
     )
