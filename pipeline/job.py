@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.archives.policy import ArchivesSection, host_of
+from pipeline.catalogue.documents import Publication
 from pipeline.data import Way
 from pipeline.errors import JobError
 from pipeline.sources.batches import Columns, Region, Selection
@@ -27,7 +28,7 @@ from pipeline.surveys.files import FilesConfig
 from pipeline.surveys.legacy import LegacyConfig
 
 ENVIRONMENT_PREFIX = "PIPELINE_JOB__"
-UNDECISIVE = ("archives", "engine", "mirror", "name")  # keys that change nothing of what is computed
+UNDECISIVE = ("archives", "engine", "mirror", "name", "publication")  # keys that change nothing of what is computed
 
 
 class _Section(BaseModel):
@@ -102,6 +103,7 @@ class Job(_Section):
     archives: ArchivesSection = ArchivesSection()
     ways: WaysSection = WaysSection()
     engine: EngineSection = EngineSection()
+    publication: Publication = Publication()  # how the catalogue is titled, cited and licensed
 
     @model_validator(mode="after")
     def _sources_exist(self) -> Job:

@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,6 +84,40 @@ class Storage:
             return self._create_local(self.local / name, data)
         return self._create_object(self.path(name), data)
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder on this machine's disk for files that `adopt` publishes; nothing of it stays.
+
+        One at a time and storage: what a crash left of the last one is removed. Raises DiskFull from within.
+        """
+        if self.local is None:
+            with tempfile.TemporaryDirectory(prefix="scratch-") as folder:
+                yield Path(folder)
+            return
+        place = self.local / "scratch.tmp"  # on the same disk, so that publishing is a link
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        try:
+            with _room_at(place, "what is being written"):
+                yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def adopt(self, name: str, file: Path) -> bool:
+        """Publish a whole file of `scratch` under `name`, as `create` does bytes."""
+        if self.local is None:
+            return self._create_object(self.path(name), file.read_bytes())
+        target = self.local / name
+        with _room_at(target, f"{file.stat().st_size} bytes"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _sync(file)
+            try:
+                os.link(file, target)
+            except FileExistsError:
+                return False
+        _sync(target.parent)
+        return True
+
     def replace(self, name: str, data: bytes) -> None:
         """Publish `data` under `name`, instead of what was there. Readers see the old bytes or the new."""
         if self.local is None:
@@ -144,6 +179,14 @@ class Storage:
             with self._answering():
                 self.filesystem.rm_file(self.path(name))
 
+    def delete_folder(self, folder: str) -> None:
+        """Remove everything below a folder; nothing happens where there is none."""
+        if self.local is not None:
+            shutil.rmtree(self.local / folder, ignore_errors=True)
+            return
+        for name in self.list(folder):
+            self.delete(name)
+
     def free_bytes(self) -> int | None:
         """Free space of the disk, None for an object store."""
         if self.local is None:
@@ -174,13 +217,13 @@ class Storage:
             return False
         temporary = self._write_temporary(path, data)
         try:
-            with _room_for(data, path):
+            with _room_at(path, f"{len(data)} bytes"):
                 os.link(temporary, path)
         except FileExistsError:
             return temporary.stat().st_nlink > 1  # NFS: our own link, whose answer was lost and that was sent again
         finally:
             temporary.unlink()
-        _sync_folder(path.parent)
+        _sync(path.parent)
         return True
 
     def _create_object(self, path: str, data: bytes) -> bool:
@@ -203,7 +246,7 @@ class Storage:
 
     def _write_temporary(self, path: Path, data: bytes) -> Path:
         temporary = path.parent / f"{path.name}.{uuid.uuid4().hex}.tmp"
-        with _room_for(data, path):
+        with _room_at(path, f"{len(data)} bytes"):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with temporary.open("wb") as file:
@@ -217,13 +260,13 @@ class Storage:
 
 
 @contextmanager
-def _room_for(data: bytes, path: Path) -> Iterator[None]:
+def _room_at(path: Path, what: str) -> Iterator[None]:
     """Turn the errors of a full disk into DiskFull."""
     try:
         yield
     except OSError as error:
         if is_full(error):
-            raise DiskFull(f"no room for {len(data)} bytes at {path}: {error.strerror}") from error
+            raise DiskFull(f"no room for {what} at {path}: {error.strerror}") from error
         raise
 
 
@@ -240,8 +283,8 @@ def _http_status(error: OSError) -> int | None:
     return status
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

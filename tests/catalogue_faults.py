@@ -27,6 +27,10 @@ class CrashingStorage(Storage):
         with self._write(name):
             return super().create(name, data)
 
+    def adopt(self, name: str, file: Path) -> bool:
+        with self._write(name):
+            return super().adopt(name, file)
+
     def point(self, name: str, target: str) -> None:
         with self._write(name):
             super().point(name, target)

@@ -25,7 +25,7 @@ from pipeline.catalogue.commits import (
     parquet_name,
     read_manifest,
 )
-from pipeline.catalogue.parquet import parquet_bytes
+from pipeline.catalogue.parquet import table_bytes
 from pipeline.catalogue.rows import quarantined_table
 from pipeline.errors import CatalogueError, UnitError
 from pipeline.storage import Storage
@@ -94,14 +94,14 @@ def test_a_second_commit_of_an_attempt_changes_nothing(storage: Storage, second:
 
 
 def test_the_same_rows_give_the_same_bytes_and_no_clock_is_in_them(storage: Storage) -> None:
-    assert parquet_bytes(TABLE) == parquet_bytes(table_of(plan_rows(50)))
-    metadata = pq.read_metadata(pa.BufferReader(parquet_bytes(TABLE)))
+    assert table_bytes(TABLE) == table_bytes(table_of(plan_rows(50)))
+    metadata = pq.read_metadata(pa.BufferReader(table_bytes(TABLE)))
     assert metadata.created_by.startswith("parquet-cpp-arrow version")
     assert set(metadata.metadata) == {b"ARROW:schema"}
 
 
 def test_the_writer_settings_are_those_of_the_design() -> None:
-    metadata = pq.read_metadata(pa.BufferReader(parquet_bytes(TABLE)))
+    metadata = pq.read_metadata(pa.BufferReader(table_bytes(TABLE)))
     group = metadata.row_group(0)
     columns = {group.column(index).path_in_schema: group.column(index) for index in range(metadata.num_columns)}
     assert {column.compression for column in columns.values()} == {"ZSTD"}
@@ -131,7 +131,7 @@ def test_a_file_that_is_not_as_good_is_left_and_the_next_number_taken(storage: S
         "checkpoint": table_of(ROWS, network=replace(NETWORK, checkpoint="d" * 64)),
         "rows": table_of(plan_rows(50, first_id=1)),
     }.get(damage, TABLE)
-    storage.create(parquet_name(UNIT, 1), parquet_bytes(left))
+    storage.create(parquet_name(UNIT, 1), table_bytes(left))
     if damage == "truncated":
         file_of(storage).write_bytes(file_of(storage).read_bytes()[:-100])
     elif damage == "empty":
@@ -153,7 +153,7 @@ def test_what_was_committed_while_a_writer_looked_at_its_file_stands(storage: St
                 commit(storage, QUARANTINED, UNIT)
             return super().read(name)
 
-    storage.create(parquet_name(UNIT, 1), parquet_bytes(QUARANTINED))
+    storage.create(parquet_name(UNIT, 1), table_bytes(QUARANTINED))
     commit(Slow(storage.url), TABLE, UNIT)
     assert [manifest.attempt for manifest in manifests(storage)] == [1]
 

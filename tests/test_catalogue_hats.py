@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.catalogue.commits import commit_unit, latest_manifests, unit_rows
-from pipeline.catalogue.contract import unit_schema
+from pipeline.catalogue.contract import recommended_fields, unit_schema
+from pipeline.catalogue.documents import Publication
 from pipeline.catalogue.hats import finalise
 from pipeline.catalogue.properties import parsed_properties, properties_bytes
 from pipeline.catalogue.published import Published
 from pipeline.catalogue.query import open_catalogue
+from pipeline.catalogue.recommended import recommended
 from pipeline.catalogue.rows import quarantined_table, replace_rows
 from pipeline.catalogue.snapshots import Snapshot
 from pipeline.catalogue.verify import verify
@@ -51,9 +53,14 @@ def test_the_published_rows_are_the_committed_rows_in_the_order_of_the_sky(outpu
     catalogue = published_rows(storage, f"{snapshot.folder}/catalogue")
     maps = published_rows(storage, f"{snapshot.folder}/attention_maps")
     assert catalogue.num_rows == snapshot.rows == ROWS
-    assert catalogue.equals(committed.select(catalogue.column_names))
+    own = [name for name in catalogue.column_names if not name.startswith("recommended_")]
+    assert catalogue.select(own).equals(committed.select(own))
+    for name, column in recommended(committed, "net").items():
+        assert catalogue[f"recommended_{name}"].to_pylist() == column.to_pylist()
     assert maps.equals(committed.select(maps.column_names))
-    assert set(committed.column_names) == set(catalogue.column_names) | {"net_att_map"}
+    assert set(committed.column_names) == {*own, "net_att_map"}
+    friendly = published_rows(storage, f"{snapshot.folder}/friendly")
+    assert friendly.equals(catalogue.select(friendly.column_names))
     assert snapshot.statuses == {
         status: committed["status"].to_pylist().count(status) for status in set(committed["status"].to_pylist())
     }
@@ -103,6 +110,7 @@ def test_every_column_of_every_file_and_of_the_common_metadata_has_its_meaning(
     storage, snapshot = output
     published = Published(storage, f"{snapshot.folder}/catalogue")
     expected = unit_schema([NETWORK], pa.int64(), pa.schema([]))
+    expected = pa.schema([*expected, *recommended_fields("net", NETWORK.classes)])
     for name in (*published.files(), published.name("dataset/_common_metadata")):
         schema = pq.read_schema(pa.BufferReader(storage.read(name)))
         assert b"IVOA.VOTable-Parquet.content" in schema.metadata
@@ -150,7 +158,7 @@ def test_text_identifiers_are_published_and_found(tmp_path: Path) -> None:
 def test_an_untrained_checkpoint_is_said_in_every_properties_file(tmp_path: Path) -> None:
     storage, untrained = Storage(str(tmp_path)), replace(NETWORK, untrained=True)
     commit(storage, table_of(plan_rows(5), network=untrained), "0unit", network=untrained)
-    snapshot = finalise(storage, name="demo", description="A test")
+    snapshot = finalise(storage, name="demo", publication=Publication(description="A test"))
     assert snapshot.untrained == ("net",)
     for name in ("collection.properties", "catalogue/hats.properties", "attention_maps/hats.properties"):
         values = parsed_properties(storage.read(f"{snapshot.folder}/{name}"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.catalogue.parquet import parquet_bytes
+from pipeline.catalogue.parquet import table_bytes
 from pipeline.catalogue.rows import quarantined_table, replace_rows, rounded, unit_table
 from pipeline.data import Predictions
 from pipeline.errors import UnitError
@@ -112,9 +112,9 @@ def split(part: Predictions, at: int) -> list[Predictions]:
 
 def test_the_file_of_a_unit_does_not_depend_on_its_chunks() -> None:
     rows, whole = plan_rows(30), predictions(mixed_statuses(30))
-    expected = parquet_bytes(unit_table(rows, [whole], provenance()))
+    expected = table_bytes(unit_table(rows, [whole], provenance()))
     for at in (1, 6, 29):
-        assert parquet_bytes(unit_table(rows, split(whole, at), provenance())) == expected
+        assert table_bytes(unit_table(rows, split(whole, at), provenance())) == expected
 
 
 def test_values_stay_with_their_source_when_rows_are_sorted() -> None:

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.catalogue.contract import NetworkColumns
-from pipeline.catalogue.parquet import parquet_bytes
+from pipeline.catalogue.parquet import table_bytes
 from pipeline.catalogue.sky import ORDER
 from pipeline.data import WorkUnit
 from pipeline.errors import CatalogueError, UnitError
@@ -96,7 +96,7 @@ def commit_unit(
     """
     if table.num_rows != unit.rows:
         raise UnitError(f"unit {unit.unit_id}: expected {unit.rows} rows, got {table.num_rows}")
-    data = parquet_bytes(table)
+    data = table_bytes(table)
     attempt = unit.attempt
     while True:
         committed = _manifest(storage, unit.unit_id, attempt)

@@ -6,17 +6,18 @@ Layout: HATS 1.0 (IVOA Note, 2025; github.com/astronomy-commons/hats, docs/direc
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.catalogue.parquet import ROW_GROUP, writer_options
+from pipeline.catalogue.parquet import table_bytes, writer_options
 from pipeline.catalogue.partitions import Partition
 from pipeline.catalogue.properties import properties_bytes
 from pipeline.catalogue.sky import ORDER
@@ -28,17 +29,19 @@ PROPERTIES = "hats.properties"
 PARTITION_INFO = "partition_info.csv"
 COMMON_METADATA = "dataset/_common_metadata"
 HATS_VERSION = "v1.0"
-SORTED = [("_healpix_29", "ascending"), ("object_id", "ascending")]
+ROW_GROUP = 8192  # rows: a cone decodes one or two groups of all columns (README, "How fast")
 
 
 @dataclass
 class DatasetWriter:
     """Writes one HATS catalogue below `folder`; every file is created once.
 
+    Rows come in the order of the sky, a partition at a time, in as many parts as there are; memory holds one part.
     Columns that a VOTable cannot describe (the attention maps) leave the whole dataset without a VOParquet header.
     """
 
     storage: Storage
+    scratch: Path  # a folder for the file that is being written
     folder: str
     name: str
     schema: pa.Schema
@@ -46,19 +49,33 @@ class DatasetWriter:
     partitions: list[Partition] = field(default_factory=list)
     size: int = 0  # bytes of the Parquet files
     widths: dict[str, int] = field(default_factory=dict)  # of the longest text, in bytes
+    _open: _OpenFile | None = None
 
-    def write(self, partition: Partition, table: pa.Table) -> None:
-        """Publish the rows of one partition, in any order, as its file."""
-        rows = table.select(self.schema.names)
-        widths = text_widths(rows)
-        self.widths |= {name: max(width, self.widths.get(name, 0)) for name, width in widths.items()}
-        data = _sorted_file(rows, self._described(widths))
-        self._create(f"dataset/{partition.name}", data)
+    def append(self, order: int, pixel: int, rows: pa.Table) -> None:
+        """Add the next rows, sorted, of one partition."""
+        if self._open is None or (self._open.order, self._open.pixel) != (order, pixel):
+            self.close()
+            path = self.scratch / f"{self.folder.rsplit('/', 1)[-1]}.parquet"
+            path.unlink(missing_ok=True)
+            self._open = _OpenFile.create(path, order, pixel, self.schema)
+        self._open.append(rows.select(self.schema.names).cast(self.schema))
+
+    def close(self) -> None:
+        """Publish the file that is open."""
+        if self._open is None:
+            return
+        opened, self._open = self._open, None
+        opened.finish(self._described(opened.widths))
+        partition = Partition(opened.order, opened.pixel, opened.rows)
+        name = f"{self.folder}/dataset/{partition.name}"
+        self.checksums[name] = publish_local(self.storage, name, opened.path)
         self.partitions.append(partition)
-        self.size += len(data)
+        self.size += opened.path.stat().st_size
+        self.widths |= {name: max(width, self.widths.get(name, 0)) for name, width in opened.widths.items()}
 
     def finish(self, extra: Mapping[str, object]) -> None:
         """Describe what was written; `extra` are properties beyond those that the files themselves give."""
+        self.close()
         sink = pa.BufferOutputStream()
         pq.write_metadata(self._described(self.widths), sink)
         self._create(COMMON_METADATA, sink.getvalue().to_pybytes())
@@ -72,8 +89,8 @@ class DatasetWriter:
             "hats_col_healpix": "_healpix_29",
             "hats_col_healpix_order": ORDER,
             "hats_npix_suffix": ".parquet",
-            "hats_order": max(partition.order for partition in self.partitions),
-            "hats_max_rows": max(partition.rows for partition in self.partitions),
+            "hats_order": max((partition.order for partition in self.partitions), default=0),
+            "hats_max_rows": max((partition.rows for partition in self.partitions), default=0),
             "hats_estsize": self.size // 1024,
             "hats_version": HATS_VERSION,
             "moc_sky_fraction": f"{sum(4.0**-p.order / 12 for p in self.partitions):.6g}",
@@ -88,17 +105,65 @@ class DatasetWriter:
 
     def _create(self, name: str, data: bytes) -> None:
         path = f"{self.folder}/{name}"
-        publish_file(self.storage, path, data)
-        self.checksums[path] = hashlib.sha256(data).hexdigest()
+        self.checksums[path] = publish_file(self.storage, path, data)
 
 
-def publish_file(storage: Storage, name: str, data: bytes) -> None:
-    """Create one file of a snapshot. Raises CatalogueError where someone else created another under its name.
+@dataclass
+class _OpenFile:
+    """A Parquet file that grows on the local disk."""
+
+    path: Path
+    order: int
+    pixel: int
+    writer: pq.ParquetWriter
+    widths: dict[str, int] = field(default_factory=dict)
+    rows: int = 0
+
+    @classmethod
+    def create(cls, path: Path, order: int, pixel: int, schema: pa.Schema) -> _OpenFile:
+        writer = pq.ParquetWriter(path, schema, store_schema=False, **writer_options(schema))
+        return cls(path, order, pixel, writer)
+
+    def append(self, rows: pa.Table) -> None:
+        """Row groups of nearly equal size, none over ROW_GROUP."""
+        groups = -(-rows.num_rows // ROW_GROUP)
+        self.writer.write_table(rows, row_group_size=-(-rows.num_rows // max(groups, 1)) or None)
+        found = text_widths(rows)
+        self.widths |= {name: max(width, self.widths.get(name, 0)) for name, width in found.items()}
+        self.rows += rows.num_rows
+
+    def finish(self, schema: pa.Schema) -> None:
+        """Close the file. Its footer is known only now: the lengths of the texts are part of it.
+
+        Arrow takes a schema's own metadata from the schema that it stored, so that this is stored by hand.
+        """
+        stored = base64.b64encode(schema.serialize().to_pybytes())
+        self.writer.add_key_value_metadata({**(schema.metadata or {}), "ARROW:schema": stored})
+        self.writer.close()
+
+
+def votable_bytes(table: pa.Table, name: str) -> bytes:
+    """A single table as a VOParquet file."""
+    return table_bytes(table.cast(votable_schema(table.schema, name, text_widths(table))), ROW_GROUP)
+
+
+def publish_file(storage: Storage, name: str, data: bytes) -> str:
+    """Create one file of a snapshot; its sha256. Raises CatalogueError where someone else created another.
 
     The same bytes may be there: an object store that took a put may yet lose its answer.
     """
     if not storage.create(name, data) and storage.read(name) != data:
         raise CatalogueError(f"{name} is there already: someone else is publishing the same snapshot")
+    return hashlib.sha256(data).hexdigest()
+
+
+def publish_local(storage: Storage, name: str, file: Path) -> str:
+    """Create one file of a snapshot from one on the local disk; its sha256. Raises CatalogueError as above."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if not storage.adopt(name, file) and hashlib.sha256(storage.read(name)).hexdigest() != digest:
+        raise CatalogueError(f"{name} is there already: someone else is publishing the same snapshot")
+    return digest
 
 
 def partition_info(partitions: list[Partition]) -> bytes:
@@ -113,15 +178,3 @@ def partition_info(partitions: list[Partition]) -> bytes:
 def read_partition_info(data: bytes) -> list[tuple[int, int]]:
     """(order, pixel) of every partition."""
     return [(int(row["Norder"]), int(row["Npix"])) for row in csv.DictReader(io.StringIO(data.decode()))]
-
-
-def _sorted_file(table: pa.Table, schema: pa.Schema) -> bytes:
-    """The Parquet file of a table, sorted one row group at a time so that the table is in memory twice at most."""
-    order = pc.sort_indices(table, sort_keys=SORTED)
-    rows = table.combine_chunks()
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, schema, **writer_options(schema)) as writer:
-        for start in range(0, len(order), ROW_GROUP):
-            group = rows.take(order.slice(start, ROW_GROUP))
-            writer.write_table(group.cast(schema), row_group_size=ROW_GROUP)
-    return sink.getvalue().to_pybytes()

@@ -1,8 +1,7 @@
 """Publish what is committed as a HATS collection: a new snapshot, built from the latest attempt of every unit.
 
-Two passes: the manifests' histograms say which HEALPix pixels there are; then each pixel is built from the units that
-overlap it, so that memory holds one published file at a time: 2 GB for a million rows of one network with its maps,
-at 50,000 rows a second. collection.properties comes last, then `latest`.
+The manifests' histograms say which HEALPix pixels there are; `tables` writes the rows in one walk along the sky. Then
+come what describes them, collection.properties last, and `latest`.
 """
 
 from __future__ import annotations
@@ -12,48 +11,49 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipeline.catalogue.commits import HISTOGRAM_ORDER, Manifest, commits_digest, latest_manifests, unit_rows
-from pipeline.catalogue.contract import DEFAULT_PARTS, catalogue_schema, is_map, maps_schema
-from pipeline.catalogue.dataset import DatasetWriter, publish_file
-from pipeline.catalogue.identifiers import IdentifierCheck
-from pipeline.catalogue.partitions import Partition, merged_histogram, partitions
+from pipeline.catalogue.assembly import CommittedRows
+from pipeline.catalogue.commits import Manifest, commits_digest, latest_manifests, unit_rows
+from pipeline.catalogue.contract import is_map
+from pipeline.catalogue.dataset import DatasetWriter, publish_file, votable_bytes
+from pipeline.catalogue.documents import CHANGELOG, Publication, Release, documents
+from pipeline.catalogue.identifiers import IdentifierCheck, IndexWriter
+from pipeline.catalogue.margins import MARGIN as MARGIN_ARCSEC
 from pipeline.catalogue.properties import properties_bytes
-from pipeline.catalogue.sky import pixel_range
 from pipeline.catalogue.snapshots import (
     CHECKSUMS,
-    COLLECTION,
+    COMPLETENESS,
+    INDEX,
     LATEST,
     MAPS,
-    PRIMARY,
+    MARGIN,
+    SAMPLE,
     Snapshot,
+    drop_old,
+    free_number,
     newest_snapshot,
-    snapshot_files,
     snapshot_folder,
     write_collection,
 )
+from pipeline.catalogue.tables import Tables, friendly_columns, shape
 from pipeline.errors import CatalogueError
 from pipeline.storage import Storage
 
-MAX_ROWS = 1_000_000  # of a file: 50-200 MB, where counting queries are 5x faster than at a tenth of it
-_READERS = 8  # units read at once
-_UNTRAINED = "UNTRAINED: {networks} had random weights, so that its columns mean nothing. "
 
-
-def finalise(storage: Storage, *, name: str, description: str = "", max_rows: int = MAX_ROWS) -> Snapshot:
+def finalise(
+    storage: Storage, *, name: str, publication: Publication | None = None, max_rows: int | None = None
+) -> Snapshot:
     """Publish a snapshot of every committed unit; the existing one where nothing is new since.
 
-    Raises CatalogueError where nothing is committed, a file is not what was committed, an object_id is there
-    twice, or two runs had different checkpoints of one network. Then, as after a crash, nothing is published and
-    the next snapshot takes the next number.
+    Files hold at most `max_rows`, or 300 MB. Raises CatalogueError where nothing is committed, a file is not what was
+    committed, an object_id is there twice, or two runs had different checkpoints of one network. Then, as after a
+    crash, nothing is published and the next snapshot takes the next number. Older snapshots than the newest
+    `publication.keep` are removed.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise CatalogueError(f"{name!r} cannot name a catalogue: letters, digits, dot, dash and underscore can")
@@ -61,126 +61,138 @@ def finalise(storage: Storage, *, name: str, description: str = "", max_rows: in
     if not committed:
         raise CatalogueError(f"{storage.shown}: nothing is committed, so there is nothing to publish")
     _check_checkpoints(committed)
-    title = _Title(name, description, max_rows)
+    title = _Title(name, publication or Publication(), max_rows)
     newest = newest_snapshot(storage)
     if newest is None or (newest.commits, newest.options) != (commits_digest(committed), title.digest):
-        newest = _publish(storage, committed, title)
+        newest = _Publishing(storage, committed, title, newest).publish()
     storage.point(LATEST, newest.folder)
+    if title.publication.keep is not None:
+        drop_old(storage, title.publication.keep)
     return newest
 
 
 @dataclass(frozen=True)
 class _Title:
     name: str
-    description: str
-    max_rows: int
+    publication: Publication
+    max_rows: int | None
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(astuple(self)).encode()).hexdigest()
+        facts = [self.name, self.publication.model_dump(mode="json", exclude={"keep"}), self.max_rows]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _publish(storage: Storage, committed: Sequence[Manifest], title: _Title) -> Snapshot:
-    folder = snapshot_folder(_free_number(storage))
-    divided = partitions(merged_histogram(unit.pixels for unit in committed), HISTOGRAM_ORDER, title.max_rows)
-    schema = unit_rows(storage, committed[0]).schema
-    writers = [DatasetWriter(storage, f"{folder}/{PRIMARY}", title.name, catalogue_schema(schema))]
-    maps = maps_schema(schema)
-    if maps is not None:
-        writers.append(DatasetWriter(storage, f"{folder}/{MAPS}", f"{title.name}_{MAPS}", maps))
-    with IdentifierCheck() as identifiers:
-        for partition, units in zip(divided, _overlapping(divided, committed), strict=True):
-            table = _partition_rows(storage, partition, units, schema)
-            for writer in writers:
-                writer.write(partition, table)
-            identifiers.add(table["object_id"])
-        repeated = identifiers.repeated()
-    if repeated:
-        raise CatalogueError(f"object_ids are there more than once, among them {repeated}")
-    return _describe(storage, folder, writers, committed, title)
+class _Publishing:
+    """One snapshot on its way."""
 
+    def __init__(self, storage: Storage, committed: Sequence[Manifest], title: _Title, before: Snapshot | None) -> None:
+        self._storage, self._committed, self._title, self._before = storage, committed, title, before
+        self._number = free_number(storage)
+        self._folder = snapshot_folder(self._number)
+        self._created = datetime.now(UTC)
+        self._checksums: dict[str, str] = {}  # name of a file below the storage -> sha256
 
-def _describe(
-    storage: Storage,
-    folder: str,
-    writers: Sequence[DatasetWriter],
-    committed: Sequence[Manifest],
-    title: _Title,
-) -> Snapshot:
-    """Everything of a snapshot but its Parquet files; collection.properties last."""
-    about = _about(committed, title)
-    default = {"hats_cols_default": " ".join(_default_columns(writers[0].schema, committed[0]))}
-    checksums: dict[str, str] = {}
-    for writer in writers:
-        writer.finish(about | default if writer is writers[0] else about)
-        checksums |= writer.checksums
-    extension = {}
-    if len(writers) > 1:
-        extension = {"all_extensions": f"{MAPS} {MAPS}.properties"}
-        data = _extension(title.name, writers[1].schema)
-        publish_file(storage, f"{folder}/{MAPS}.properties", data)
-        checksums[f"{folder}/{MAPS}.properties"] = hashlib.sha256(data).hexdigest()
-    lines = "".join(f"{sha}  {name.removeprefix(folder + '/')}\n" for name, sha in sorted(checksums.items()))
-    publish_file(storage, f"{folder}/{CHECKSUMS}", lines.encode())
-    snapshot = Snapshot(
-        number=int(folder.rsplit("/", 1)[1]),
-        path=f"{storage.shown.rstrip('/')}/{folder}",
-        name=title.name,
-        rows=sum(unit.rows for unit in committed),
-        files=len(writers[0].partitions),
-        statuses=_statuses(committed),
-        untrained=_untrained(committed),
-        commits=commits_digest(committed),
-        options=title.digest,
-        checksums=hashlib.sha256(lines.encode()).hexdigest(),
-    )
-    write_collection(storage, snapshot, about | extension)
-    return snapshot
+    def publish(self) -> Snapshot:
+        largest = unit_rows(self._storage, max(self._committed, key=lambda unit: unit.rows))
+        wanted = shape(self._committed, largest, self._title.max_rows)
+        with self._storage.scratch() as scratch, IdentifierCheck() as identifiers:
+            tables = Tables(self._storage, self._folder, self._title.name, scratch, wanted)
+            tables.fill(CommittedRows(self._storage, self._committed, largest.schema), identifiers)
+            if repeated := identifiers.repeated():
+                raise CatalogueError(f"object_ids are there more than once, among them {repeated}")
+            release = self._release(tables)
+            about = self._about(release)
+            self._describe(tables, about)
+            margin = DatasetWriter(
+                self._storage, scratch, f"{self._folder}/{MARGIN}", f"{self._title.name}_{MARGIN}", wanted.catalogue
+            )
+            tables.margins.write(margin)
+            threshold = {"dataproduct_type": "margin", "hats_margin_threshold": MARGIN_ARCSEC}
+            margin.finish({**about, **threshold, "hats_primary_table_url": self._title.name})
+            index = IndexWriter(self._storage, scratch, f"{self._folder}/{INDEX}", f"{self._title.name}_{INDEX}")
+            index.write(identifiers.ordered(), {**about, "hats_primary_table_url": self._title.name})
+        self._checksums |= margin.checksums | index.checksums
+        self._summarise(tables, release)
+        return self._seal(tables, about)
 
+    def _describe(self, tables: Tables, about: Mapping[str, object]) -> None:
+        """What says what the datasets are."""
+        networks = tuple(self._committed[0].checkpoints)
+        shown = friendly_columns(tables.shape.catalogue, networks)
+        default = {"hats_cols_default": " ".join(name for name in shown if name != "_healpix_29")}
+        for writer in tables.datasets:
+            writer.finish({**about, **default} if writer is tables.catalogue else about)
+            self._checksums |= writer.checksums
+        if tables.maps is not None:
+            self._create(f"{MAPS}.properties", _extension(self._title.name, tables.maps.schema))
 
-def _partition_rows(storage: Storage, partition: Partition, units: Sequence[Manifest], schema: pa.Schema) -> pa.Table:
-    """The rows of one pixel, unsorted, checked against the manifests."""
-    first, stop = partition.range
+    def _summarise(self, tables: Tables, release: Release) -> None:
+        """The sample, the completeness maps, and what a reader reads first."""
+        self._create(SAMPLE, votable_bytes(tables.sample.rows(), f"{self._title.name}_sample"))
+        self._create(COMPLETENESS, votable_bytes(tables.completeness.table(), f"{self._title.name}_completeness"))
+        changelog = ""
+        if self._before is not None and self._storage.exists(f"{self._before.folder}/{CHANGELOG}"):
+            changelog = self._storage.read(f"{self._before.folder}/{CHANGELOG}").decode()
+        for name, data in documents(release, changelog).items():
+            self._create(name, data)
 
-    def rows_inside(unit: Manifest) -> pa.Table:
-        rows = unit_rows(storage, unit)
-        if rows.schema != schema:
-            names = sorted(set(rows.schema.names) ^ set(schema.names))
-            raise CatalogueError(f"{unit.parquet}: its columns differ from those of the first unit: {names}")
-        start, end = np.searchsorted(rows["_healpix_29"].to_numpy(), [first, stop])
-        return rows.slice(start, end - start)
+    def _seal(self, tables: Tables, about: Mapping[str, object]) -> Snapshot:
+        """Publish: the checksums, then collection.properties."""
+        prefix = f"{self._folder}/"
+        lines = "".join(f"{sha}  {name.removeprefix(prefix)}\n" for name, sha in sorted(self._checksums.items()))
+        publish_file(self._storage, f"{prefix}{CHECKSUMS}", lines.encode())
+        snapshot = Snapshot(
+            number=self._number,
+            path=f"{self._storage.shown.rstrip('/')}/{self._folder}",
+            name=self._title.name,
+            rows=sum(unit.rows for unit in self._committed),
+            files=len(tables.catalogue.partitions),
+            statuses=_statuses(self._committed),
+            untrained=_untrained(self._committed),
+            commits=commits_digest(self._committed),
+            options=self._title.digest,
+            checksums=hashlib.sha256(lines.encode()).hexdigest(),
+        )
+        parts: dict[str, object] = {"all_margins": MARGIN, "default_margin": MARGIN}
+        parts |= {"all_indexes": f"object_id {INDEX}", "default_index": "object_id"}
+        if tables.maps is not None:
+            parts["all_extensions"] = f"{MAPS} {MAPS}.properties"
+        write_collection(self._storage, snapshot, {**about, **parts})
+        return snapshot
 
-    with ThreadPoolExecutor(_READERS) as pool:
-        table = pa.concat_tables(pool.map(rows_inside, units))
-    if table.num_rows != partition.rows:
-        raise CatalogueError(f"{partition.name}: expected {partition.rows} rows by the manifests, got {table.num_rows}")
-    for prefix, checkpoint in units[0].checkpoints.items():
-        found = set(pc.unique(table[f"{prefix}_checkpoint"]).drop_null().to_pylist())
-        if found - {checkpoint.sha256}:
-            runs = sorted(pc.unique(table["run_id"]).to_pylist())
-            raise CatalogueError(f"network {prefix} had several checkpoints, {sorted(found)}, in the runs {runs}")
-    return table
+    def _release(self, tables: Tables) -> Release:
+        return Release(
+            name=self._title.name,
+            number=self._number,
+            created=self._created,
+            publication=self._title.publication,
+            rows=sum(unit.rows for unit in self._committed),
+            size=sum(writer.size for writer in tables.datasets),
+            statuses=_statuses(self._committed),
+            before=None if self._before is None else self._before.statuses,
+            runs=tuple(sorted({unit.run_id for unit in self._committed})),
+            checkpoints={prefix: c.sha256 for unit in self._committed for prefix, c in unit.checkpoints.items()},
+            untrained=_untrained(self._committed),
+            schema=tables.shape.catalogue,
+            builder=f"galaxy-pipeline {version('galaxy-pipeline')}",
+        )
 
+    def _about(self, release: Release) -> dict[str, object]:
+        """The properties that the collection and its catalogues share."""
+        return {
+            "obs_title": release.title,
+            "obs_description": release.description,
+            "hats_builder": release.builder,
+            "hats_creation_date": self._created.strftime("%Y-%m-%dT%H:%M%Z"),
+            "pipeline_runs": " ".join(release.runs),
+            "pipeline_checkpoints": " ".join(f"{prefix}:{sha}" for prefix, sha in sorted(release.checkpoints.items())),
+            "pipeline_untrained": " ".join(release.untrained),
+        }
 
-def _overlapping(divided: Sequence[Partition], committed: Sequence[Manifest]) -> list[list[Manifest]]:
-    """For every partition, the units that have rows in it."""
-    starts = np.array([partition.range[0] for partition in divided])
-    units: list[list[Manifest]] = [[] for _ in divided]
-    for unit in committed:
-        firsts = [pixel_range(HISTOGRAM_ORDER, pixel)[0] for pixel in unit.pixels]
-        for index in np.unique(np.searchsorted(starts, firsts, side="right") - 1).tolist():
-            units[index].append(unit)
-    return units
-
-
-def _free_number(storage: Storage) -> int:
-    """The number of the next snapshot; what a crash left of unpublished ones is removed."""
-    files = snapshot_files(storage)
-    for number, names in files.items():
-        if f"{snapshot_folder(number)}/{COLLECTION}" not in names:
-            for name in names:
-                storage.delete(name)
-    return max(files, default=0) + 1
+    def _create(self, name: str, data: bytes) -> None:
+        path = f"{self._folder}/{name}"
+        self._checksums[path] = publish_file(self._storage, path, data)
 
 
 def _check_checkpoints(committed: Sequence[Manifest]) -> None:
@@ -192,22 +204,6 @@ def _check_checkpoints(committed: Sequence[Manifest]) -> None:
         if len(runs) > 1:
             listed = "; ".join(f"{sha[:16]} in {', '.join(sorted(names))}" for sha, names in sorted(runs.items()))
             raise CatalogueError(f"network {prefix} had several checkpoints: {listed}. Run one of them again")
-
-
-def _about(committed: Sequence[Manifest], title: _Title) -> dict[str, object]:
-    """The properties that the collection and its catalogues share."""
-    untrained = _untrained(committed)
-    warning = _UNTRAINED.format(networks=", ".join(untrained)) if untrained else ""
-    checkpoints = {prefix: c.sha256 for unit in committed for prefix, c in unit.checkpoints.items()}
-    return {
-        "obs_title": f"Galaxy morphology: {title.name}",
-        "obs_description": (warning + (title.description or "Morphology by attention networks")).strip(),
-        "hats_builder": f"galaxy-pipeline {version('galaxy-pipeline')}",
-        "hats_creation_date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M%Z"),
-        "pipeline_runs": " ".join(sorted({unit.run_id for unit in committed})),
-        "pipeline_checkpoints": " ".join(f"{prefix}:{sha}" for prefix, sha in sorted(checkpoints.items())),
-        "pipeline_untrained": " ".join(untrained),
-    }
 
 
 def _extension(collection: str, maps: pa.Schema) -> bytes:
@@ -225,13 +221,6 @@ def _extension(collection: str, maps: pa.Schema) -> bytes:
         "hats_ext_shares_primary_coords": "true",
     }
     return properties_bytes("HATS Extension", values)
-
-
-def _default_columns(schema: pa.Schema, unit: Manifest) -> list[str]:
-    """What a reader gets who names no columns: who and where, the status, and each network's answer."""
-    prefixes = tuple(f"{prefix}_{part}" for prefix in unit.checkpoints for part in DEFAULT_PARTS)
-    first = ["object_id", "ra", "dec", "status", "flags"]
-    return [*first, *(name for name in schema.names if name.startswith(prefixes) and name not in first)]
 
 
 def _statuses(committed: Sequence[Manifest]) -> dict[str, int]:

@@ -12,24 +12,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ROW_GROUP = 65536  # rows
+ROW_GROUP = 65536  # rows of a unit's file, which is read whole
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
+def table_bytes(table: pa.Table, row_group: int = ROW_GROUP) -> bytes:
     """The whole file."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, row_group_size=ROW_GROUP, **writer_options(table.schema))
+    pq.write_table(table, sink, row_group_size=row_group, **writer_options(table.schema))
     return sink.getvalue().to_pybytes()
 
 
 def writer_options(schema: pa.Schema) -> dict[str, Any]:
-    """What pyarrow's Parquet writer is told, for a table sorted by `_healpix_29`.
+    """What pyarrow's Parquet writer is told, for a table sorted by `_healpix_29`, where it has that.
 
     Statistics are kept for short columns only: those of an attention map would be two maps a page.
     """
     floats = [field.name for field in schema if pa.types.is_floating(field.type)]
     words = [field.name for field in schema if _is_word(field)]
     short = [field.name for field in schema if not pa.types.is_fixed_size_binary(field.type)]
+    place = schema.get_field_index("_healpix_29")
     return {
         "compression": "zstd",
         "compression_level": 3,
@@ -38,7 +39,7 @@ def writer_options(schema: pa.Schema) -> dict[str, Any]:
         "write_statistics": short,
         "write_page_index": True,
         "write_page_checksum": True,
-        "sorting_columns": [pq.SortingColumn(schema.get_field_index("_healpix_29"))],
+        "sorting_columns": None if place < 0 else [pq.SortingColumn(place)],
     }
 
 

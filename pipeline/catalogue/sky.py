@@ -49,7 +49,7 @@ def cone_ranges(ra: float, dec: float, radius: float) -> NDArray[np.int64]:
             break
         pixels = (4 * pixels[:, None] + np.arange(4)).ravel()
     shift = 2 * (ORDER - order)
-    return _merged(np.stack([pixels << shift, (pixels + 1) << shift], axis=1))
+    return merged(np.stack([pixels << shift, (pixels + 1) << shift], axis=1))
 
 
 def pixel_radius(order: int) -> float:
@@ -80,7 +80,7 @@ def angles(vectors: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray
     return np.arctan2(across, vectors @ centre)
 
 
-def _merged(ranges: NDArray[np.int64]) -> NDArray[np.int64]:
+def merged(ranges: NDArray[np.int64]) -> NDArray[np.int64]:
     """Ascending ranges with those that touch joined."""
     starts = np.r_[True, ranges[1:, 0] > ranges[:-1, 1]] if len(ranges) else np.empty(0, bool)
     stops = np.r_[starts[1:], True] if len(ranges) else starts

@@ -2,8 +2,12 @@
 
 snapshots/<number>/collection.properties    written last: what has none is not published
 snapshots/<number>/SHA256SUMS               of every other file
-snapshots/<number>/catalogue/               the HATS catalogue
+snapshots/<number>/catalogue/               the HATS catalogue: the full table
+snapshots/<number>/friendly/                a HATS catalogue of the same rows with fewer columns
+snapshots/<number>/margin_10arcs/           the margin of the catalogue
+snapshots/<number>/index_object_id/         its index
 snapshots/<number>/attention_maps/          its extension: the 16x16 maps, joined by object_id
+snapshots/<number>/README.md ...            what documents.py writes, sample.parquet, completeness.parquet
 latest                                      on a disk a symbolic link, in an object store a text: the folder's name
 """
 
@@ -23,7 +27,12 @@ LATEST = "latest"
 COLLECTION = "collection.properties"
 CHECKSUMS = "SHA256SUMS"
 PRIMARY = "catalogue"
+FRIENDLY = "friendly"
+MARGIN = "margin_10arcs"
+INDEX = "index_object_id"
 MAPS = "attention_maps"
+SAMPLE = "sample.parquet"
+COMPLETENESS = "completeness.parquet"
 _SEAL = b"pipeline_seal="  # last line of collection.properties: the sha256 of the lines above
 
 
@@ -60,6 +69,29 @@ def snapshot_files(storage: Storage) -> dict[int, list[str]]:
         if number.isdecimal():
             found.setdefault(int(number), []).append(name)
     return found
+
+
+def free_number(storage: Storage) -> int:
+    """The number of the next snapshot; what a crash left of unpublished ones is removed."""
+    files = snapshot_files(storage)
+    for number, names in files.items():
+        if f"{snapshot_folder(number)}/{COLLECTION}" not in names:
+            storage.delete_folder(snapshot_folder(number))
+    return max(files, default=0) + 1
+
+
+def drop_old(storage: Storage, keep: int) -> list[str]:
+    """Remove all published snapshots but the newest `keep`, and return their folders; whoever reads one loses it.
+
+    A snapshot's collection.properties goes first: what a crash leaves of it counts as never published.
+    """
+    files = snapshot_files(storage)
+    published = sorted(number for number, names in files.items() if f"{snapshot_folder(number)}/{COLLECTION}" in names)
+    old = published[:-keep]
+    for number in old:
+        storage.delete(f"{snapshot_folder(number)}/{COLLECTION}")
+        storage.delete_folder(snapshot_folder(number))
+    return [snapshot_folder(number) for number in old]
 
 
 def newest_snapshot(storage: Storage) -> Snapshot | None:

@@ -83,15 +83,23 @@ def retry(
         _go(the_job, output, max_time, retry=True, publish=True)
 
 
-def finalise(output: Annotated[str, typer.Argument(help="Output of a run.")]) -> None:
+def finalise(
+    output: Annotated[str, typer.Argument(help="Output of a run.")],
+    keep: Annotated[int | None, typer.Option(min=1, help="Remove all but so many of the newest snapshots.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the job's `publication`.")
+    ] = None,
+) -> None:
     """Publish a snapshot of what is committed so far, as a HATS catalogue."""
     with screen.answers():
         from pipeline.executors.publishing import publish_snapshot
         from pipeline.executors.state import describe_run
+        from pipeline.job import job_from, override
         from pipeline.storage import Storage
 
-        job: Any = describe_run(Storage(output))["job"]
-        snapshot = publish_snapshot(Storage(output), job["name"])
+        tree: Any = describe_run(Storage(output))["job"]
+        job = job_from(override(tree, set_ or (), _values(publication__keep=keep)), output)
+        snapshot = publish_snapshot(Storage(output), job.name, publication=job.publication)
         screen.facts("snapshot", {"path": snapshot.path, "rows": snapshot.rows})
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 import uuid
 
+from pipeline.catalogue.documents import Publication
 from pipeline.catalogue.hats import finalise
 from pipeline.catalogue.snapshots import Snapshot
 from pipeline.executors.lock import PUBLISHING, OutputLock
 from pipeline.storage import Storage
 
 
-def publish_snapshot(storage: Storage, name: str, run_id: str | None = None) -> Snapshot:
+def publish_snapshot(
+    storage: Storage, name: str, run_id: str | None = None, publication: Publication | None = None
+) -> Snapshot:
     """Publish what is committed, also while a run goes on. Raises CatalogueError, and OutputLocked for a second one."""
     with OutputLock(storage, run_id or new_run_id(), PUBLISHING):
-        return finalise(storage, name=name)
+        return finalise(storage, name=name, publication=publication)
 
 
 def new_run_id() -> str:

@@ -53,7 +53,7 @@ def run(
         try:
             summary = _carried_out(prepared, session, retry)
             if publish and summary.committed == summary.sources and not lock.lost.is_set():
-                snapshot = publish_snapshot(storage, job.name, run_id)
+                snapshot = publish_snapshot(storage, job.name, run_id, job.publication)
                 summary = replace(summary, snapshot=snapshot.path)
         except RunError as error:
             if not isinstance(error, OutputLocked):  # then the summary is another run's to write
