@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.attention import ATTENTION_COLUMNS
 from pipeline.catalogue.contract import NetworkColumns
-from pipeline.catalogue.parquet import parquet_bytes
+from pipeline.catalogue.parquet import table_bytes
 from pipeline.catalogue.row_size import network_bytes
 from pipeline.catalogue.rows import unit_table
 from pipeline.data import NetworkOutput, Predictions
@@ -45,7 +45,7 @@ def drawn(grid: int, *, spread: bool) -> Predictions:
 
 def packed(part: Predictions, network: NetworkColumns) -> dict[str, float]:
     """Bytes a row of every column of the file that a commit writes."""
-    data = parquet_bytes(unit_table(plan_rows(ROWS), [part], provenance(network)))
+    data = table_bytes(unit_table(plan_rows(ROWS), [part], provenance(network)))
     group = pq.read_metadata(pa.BufferReader(data)).row_group(0)
     columns = (group.column(index) for index in range(group.num_columns))
     return {column.path_in_schema: column.total_compressed_size / ROWS for column in columns}
