@@ -50,3 +50,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory, mock_tree: Path, checkpoint:
     output = tmp_path_factory.mktemp("whole") / "catalogue"
     undisturbed(mock_tree, checkpoint, output)
     return output
+
+
+@pytest.fixture(scope="session")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of labelled images whose class is their colour; see tests/evaluated.py. Read only."""
+    from tests.evaluated import labelled_folder
+
+    return labelled_folder(tmp_path_factory.mktemp("discs"))
+
+
+@pytest.fixture(scope="session")
+def discs_checkpoint(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that has learned its colours."""
+    from tests.evaluated import trained
+
+    return trained(discs, tmp_path_factory.mktemp("trained"))

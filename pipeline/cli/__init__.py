@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.cli import cutting, listing, looking, running, screen, showing, training
+from pipeline.cli import cutting, evaluating, listing, looking, running, screen, showing, training
 
 app = typer.Typer(
     name="pipeline",
@@ -24,6 +24,8 @@ for verb in (
     running.retry,
     running.finalise,
     cutting.cutouts,
+    evaluating.evaluate,
+    evaluating.card,
     looking.status,
     looking.verify,
     looking.query,

@@ -7,7 +7,9 @@ probability.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,20 +72,21 @@ def calibration(probabilities: Floats, labels: Labels, seed: int = 0) -> Calibra
     )
 
 
-def fit_temperature(logits: Floats, labels: Labels) -> float:
-    """The T that minimises the log loss of softmax(logits / T) (Guo et al. 2017, sec. 4.2), by golden section.
+def fit_temperature(logits: NDArray[np.floating[Any]], labels: Labels, shift: Sequence[float] | None = None) -> float:
+    """The T that minimises the log loss of softmax(logits / T + shift) (Guo et al. 2017, sec. 4.2), by golden section.
 
     The loss is convex in 1 / T, hence unimodal in log T. Where one end of the range is the best, it is returned.
     Raises ValueError without images.
     """
     if len(labels) == 0:
         raise ValueError("expected at least 1 image to fit a temperature on")
-    shifted = logits - logits.max(1, keepdims=True)
-    of_truth = shifted[np.arange(len(labels)), labels]
+    rows = np.arange(len(labels))
+    centred = (logits - logits.max(1, keepdims=True)).astype(np.float64)
+    added = np.zeros(logits.shape[1]) if shift is None else np.asarray(shift, np.float64)
 
     def loss(log_t: float) -> float:
-        scale = math.exp(-log_t)
-        return float((np.log(np.exp(shifted * scale).sum(1)) - of_truth * scale).mean())
+        scaled = centred * math.exp(-log_t) + added
+        return float((np.log(np.exp(scaled).sum(1)) - scaled[rows, labels]).mean())
 
     low, high = map(math.log, TEMPERATURES)
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)

@@ -1,0 +1,74 @@
+"""What a checkpoint says of labelled images: logits, features and novelty, framed as in training and not changed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.evaluation.intervals import Floats
+from pipeline.models.calibration import Prior, probabilities
+from pipeline.models.checkpoint import Checkpoint
+from pipeline.training.augment import framed
+from pipeline.training.examples import Examples
+from pipeline.training.recipe import Padding
+
+BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Of N images."""
+
+    logits: NDArray[np.float32]  # (N, K)
+    features: NDArray[np.float32]  # (N, D)
+    novelty: Floats  # (N,) NaN where the checkpoint cannot tell
+    images_per_second: float
+
+    def probabilities(self, temperature: float, prior: Prior | None) -> Floats:
+        """(N, K) as inference makes them."""
+        shift = None if prior is None else torch.tensor(prior.shift)
+        return probabilities(torch.from_numpy(self.logits), temperature, shift).double().numpy()
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Answers:
+        """Those of these rows."""
+        return Answers(self.logits[rows], self.features[rows], self.novelty[rows], self.images_per_second)
+
+
+def answers(
+    checkpoint: Checkpoint, examples: Examples, device: str = "cpu", padding: Padding = "reflection"
+) -> Answers:
+    """Ask a checkpoint, in float32, about every example. Raises ValueError where the channels differ."""
+    if examples.images.shape[1] != checkpoint.config.bands:
+        raise ValueError(f"expected images of {checkpoint.config.bands} channels, got {examples.images.shape[1]}")
+    module = checkpoint.build().to(device)
+    novelty = None if checkpoint.novelty is None else checkpoint.novelty.to(torch.device(device))
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for start in range(0, len(examples), BATCH):
+            result = module(planes(examples, slice(start, start + BATCH), checkpoint.config.size, padding).to(device))
+            strange = (
+                torch.full((len(result.logits),), torch.nan, device=device)
+                if novelty is None
+                else novelty.score(result.features, result.logits)
+            )
+            found.append((result.logits.float().cpu(), result.features.float().cpu(), strange.double().cpu()))
+    seconds = time.perf_counter() - started
+    logits, features, strange = (torch.cat(part) for part in zip(*found, strict=True)) if found else _none(checkpoint)
+    return Answers(logits.numpy(), features.numpy(), strange.numpy(), len(examples) / seconds)
+
+
+def planes(examples: Examples, rows: slice, size: int, padding: Padding = "reflection") -> Tensor:
+    """(B, C, size, size) float32 in [0, 1]: the framed images of these rows."""
+    images, frames = torch.from_numpy(examples.images[rows]), torch.from_numpy(examples.frames[rows])
+    return framed(images, frames, size, padding)
+
+
+def _none(checkpoint: Checkpoint) -> tuple[Tensor, Tensor, Tensor]:
+    config = checkpoint.config
+    return torch.empty(0, config.classes), torch.empty(0, config.features), torch.empty(0, dtype=torch.float64)

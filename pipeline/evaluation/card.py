@@ -1,0 +1,248 @@
+"""A model card in Markdown from an evaluation's JSON: no figure in it that was not measured.
+
+The sections are those of Mitchell et al. 2019, arXiv:1810.03993, as far as they apply to galaxies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.evaluation.plots import word
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images come from, and what their owners ask for."""
+
+    what: str
+    licence: str
+    cite: str
+    limits: tuple[str, ...] = ()
+
+
+SOURCES: Mapping[str, Source] = {  # by the folder below the data root
+    "gz_sdss": Source(
+        "SDSS colour images as shown to Galaxy Zoo volunteers, with the volunteers' classes",
+        "The repositories that the images were taken from state no licence. SDSS images are free to use with credit "
+        "to SDSS.",
+        "Galaxy Zoo: Lintott et al. 2008, MNRAS 389, 1179; Lintott et al. 2011, MNRAS 410, 166; Willett et al. 2013, "
+        "MNRAS 435, 2835. SDSS: sdss.org/collaboration/citing-sdss",
+        (
+            "Round, in-between and cigar are not votes: they are the volunteers' ellipticals, cut by a measured axis "
+            "ratio. The headline therefore has four classes, the three together as smooth.",
+            "All labelled images of the collection gz2_kaggle are spirals that volunteers called odd: figures for it "
+            "stand apart.",
+            "Galaxy Zoo's mergers include chance overlaps.",
+            "The network was trained on g, r, i pictures of SDSS and serves g, r, z pictures of other surveys. Its "
+            "temperature was fitted on SDSS: calibration elsewhere is what the transfer set shows and no more.",
+        ),
+    ),
+    "first": Source(
+        "VLA FIRST images of radio galaxies, from MiraBest (Porter and Scaife 2023, after Miraghaei and Best 2017) and "
+        "the Radio Galaxy Dataset (Griese et al. 2023)",
+        "FIRST: copyright University of California; scholarly, educational and private non-commercial use. MiraBest's "
+        "repository: GPL-3. Radio Galaxy Dataset: MIT.",
+        "FIRST: Becker, White and Helfand 1995, ApJ 450, 559. MiraBest: Porter and Scaife 2023, RASTI 2, 293; "
+        "Miraghaei and Best 2017, MNRAS 466, 4346. Radio Galaxy Dataset: Griese, Kummer, Connor, Brüggen and "
+        "Rustige 2023, Data in Brief 47, 108974",
+        ("The sky noise of these images is cut to zero: on images with noise the network is untried.",),
+    ),
+    "clusters": Source(
+        "SIMULATED X-ray images of galaxy clusters: beta models with Poisson noise (pipeline/training/clusters.py)",
+        "Made by this package.",
+        "Cavaliere and Fusco-Femiano 1976, A&A 49, 137; Santos et al. 2008, A&A 483, 35",
+        ("No image of a real cluster was seen in training or in the tests. The figures say nothing of real clusters.",),
+    ),
+}
+DECALS = (
+    "The transfer set gz_decals is from the Galaxy10 DECaLS sample: Leung and Bovy 2019; Walmsley et al. 2022, MNRAS "
+    "509, 3966; Dey et al. 2019, AJ 157, 168 (Legacy Surveys). It was never trained or tuned on."
+)
+
+
+def card(said: Facts, attention: Sequence[Facts] = ()) -> str:
+    """The card of an evaluation's JSON; `attention` are the rows of the table of attention, where it was measured."""
+    folders = dict.fromkeys(path.split("/")[0].removesuffix(".parquet") for path in said["folders"])
+    sources = [SOURCES[name] for name in folders if name in SOURCES]
+    parts = [*_head(said), *_use(said, sources), *_data(said, sources), *_scores(said), *_classes(said)]
+    parts += [*_calibration(said), *_novelty(said), *_attention(said, attention), *_limits(said, sources)]
+    parts += _credits(said, sources)
+    return "\n".join(parts) + "\n"
+
+
+def _head(said: Facts) -> Iterator[str]:
+    facts, made = said["checkpoint"], said["made"]
+    yield f"# {said['name']}"
+    yield ""
+    yield (
+        f"`{facts['network']}`, {facts['parameters']:,} parameters, images of {facts['size']} pixels a side, the "
+        f"classes {', '.join(word(name) for name in facts['classes'])}."
+    )
+    yield ""
+    yield (
+        f"Figures of {made['date']}, measured by `pipeline evaluate` on {made['machine']} ({made['device']}, torch "
+        f"{made['torch']}). Brackets hold 95 % intervals."
+    )
+
+
+def _use(said: Facts, sources: Sequence[Source]) -> Iterator[str]:
+    yield from ("", "## Use", "")
+    yield (
+        "For morphology probabilities of many galaxies at a time, in a catalogue that says how sure they are. Not for "
+        "single galaxies without a look at the image, and not where the data below differ from what is served."
+    )
+    if any("SIMULATED" in source.what for source in sources):
+        yield from ("", "**Trained on simulated images only.**")
+
+
+def _data(said: Facts, sources: Sequence[Source]) -> Iterator[str]:
+    yield from ("", "## Data", "")
+    yield from (f"{source.what}." for source in sources)
+    yield from ("", f"{said['checkpoint']['training']}.", "")
+    classes = said["checkpoint"]["classes"]
+    yield from _table(
+        ("side", "images of", *map(word, classes)),
+        [
+            (side, name, *(counts[one] for one in classes))
+            for side, sets in said["images"].items()
+            for name, counts in sets.items()
+        ],
+    )
+
+
+def _scores(said: Facts) -> Iterator[str]:
+    yield from ("", "## Figures", "")
+    yield f"The headline is `{said['headline']}`. Precision, recall and F1 are means over the classes."
+    yield ""
+    rows = []
+    for one in said["sets"]:
+        parts = [one["headline"], one["own"]]
+        for part in parts if parts[0]["classes"] != parts[1]["classes"] else parts[:1]:
+            measures = (_figure(part["measures"][name]) for name in ("precision", "recall", "f1"))
+            rows.append((one["name"], len(part["classes"]), part["images"], _figure(part["accuracy"]), *measures))
+    yield from _table(("set", "classes", "images", "accuracy", "precision", "recall", "F1"), rows)
+    for one in said["sets"]:
+        if one["roundness"]:
+            found = one["roundness"]
+            yield ""
+            yield (
+                f"Roundness on `{one['name']}`: {_figure(found['right'])} of {found['images']} right; a wrong answer "
+                f"misses its class's range of axis ratio by {_figure(found['error_of_wrong'])} in the mean."
+            )
+
+
+def _classes(said: Facts) -> Iterator[str]:
+    yield from ("", f"## Classes, on `{said['headline']}`", "")
+    experimental = said["checkpoint"]["experimental"]
+    yield from _table(
+        ("class", "images", "precision", "recall", "F1"),
+        [
+            (
+                word(one["name"]) + (" (experimental)" if one["name"] in experimental else ""),
+                one["images"],
+                _figure(one["precision"]),
+                _figure(one["recall"]),
+                _number(one["f1"]),
+            )
+            for one in said["sets"][0]["own"]["by_class"]
+        ],
+    )
+
+
+def _calibration(said: Facts) -> Iterator[str]:
+    facts = said["checkpoint"]
+    yield from ("", "## Calibration", "")
+    yield f"Temperature {_number(facts['temperature'])}, fitted on {facts['calibrated_on'] or 'nothing'}."
+    if facts["prior"]:
+        shares = ", ".join(
+            f"{word(name)} {_number(share)}"
+            for name, share in zip(facts["classes"], facts["prior"]["target"], strict=True)
+        )
+        yield f"Probabilities take the classes to have the shares: {shares}. Elsewhere the shares are others."
+    yield ""
+    yield from _table(
+        ("set", "ECE before", "ECE after", "Brier", "log loss (nats)"),
+        [
+            (
+                one["name"],
+                _figure(one["before"]["ece"]),
+                *(_figure(one["after"][name]) for name in ("ece", "brier", "nll")),
+            )
+            for one in said["sets"]
+        ],
+    )
+
+
+def _novelty(said: Facts) -> Iterator[str]:
+    if not said["separations"]:
+        return
+    yield from ("", "## What is no galaxy", "", "Area under the ROC curve of `novelty`:", "")
+    yield from _table(
+        ("kind", "images", "against", "images", "area"),
+        [
+            (one["kind"], one["images"][0], one["galaxies"], one["images"][1], _figure(one["novelty"]))
+            for one in said["separations"]
+        ],
+    )
+
+
+def _attention(said: Facts, rows: Sequence[Facts]) -> Iterator[str]:
+    mine = [row for row in rows if row["name"] == said["name"] or row["rotation"] is None]
+    if not any(row["name"] == said["name"] for row in mine):
+        return
+    yield from (
+        "",
+        "## Attention",
+        "",
+        "On drawn galaxies out of the centre; the control has its weights drawn anew.",
+        "",
+    )
+    columns = ("hit", "gain", "margin", "rotation", "control_hit", "control_gain", "control_margin")
+    yield from _table(
+        (
+            *("", "pointing game", "gain over uniform", "insertion less deletion", "rotation"),
+            *("control: pointing game", "control: gain", "control: margin"),
+        ),
+        [(row["name"], *(_figure(row[name]) for name in columns)) for row in mine],
+    )
+
+
+def _limits(said: Facts, sources: Sequence[Source]) -> Iterator[str]:
+    yield from ("", "## Limits", "")
+    experimental = [word(name) for name in said["checkpoint"]["experimental"]]
+    if experimental:
+        yield f"* Experimental, for want of examples: {', '.join(experimental)}."
+    yield from (f"* {limit}" for source in sources for limit in source.limits)
+    for one in said["leaks"]:
+        first, second = one["collections"]
+        yield (
+            f"* A linear probe tells {first} from {second} by this network's features of {word(one['name'])} galaxies "
+            f"with an area under the ROC curve of {_figure(one['auroc'])}; chance is one half."
+        )
+
+
+def _credits(said: Facts, sources: Sequence[Source]) -> Iterator[str]:
+    yield from ("", "## Licences and citations of the data", "")
+    yield from (f"* {text}" for source in sources for text in (source.licence, source.cite))
+    if any(one["name"] == "gz_decals" for one in said["sets"]):
+        yield f"* {DECALS}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    yield "| " + " | ".join(columns) + " |"
+    yield "|" + "---|" * len(columns)
+    yield from ("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
+
+
+def _figure(estimate: Facts | None) -> str:
+    if estimate is None or estimate["value"] is None:
+        return "-"
+    return f"{_number(estimate['value'])} [{_number(estimate['low'])}, {_number(estimate['high'])}]"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
