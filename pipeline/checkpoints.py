@@ -25,12 +25,15 @@ def job_checkpoints(job: Job) -> dict[str, Checkpoint]:
 
 
 def read(address: str) -> Checkpoint:
-    """The checkpoint at a path or URL; `untrained:NETWORK:SEED` draws random weights. Raises CheckpointError."""
+    """The checkpoint at a path or URL. Raises CheckpointError.
+
+    `untrained:NETWORK:SEED` draws random weights, for the images of DECaLS, `untrained:NETWORK:SEED:IMAGES` for others.
+    """
     from pipeline.models.checkpoint import read_checkpoint, untrained_checkpoint
 
     if address.startswith(f"{UNTRAINED}:"):
-        _, network, seed = _split(address)
-        return untrained_checkpoint(network, seed)
+        network, seed, images = _split(address)
+        return untrained_checkpoint(network, seed, images=images)
     name = without_credentials(address)
     try:
         filesystem, path = fsspec.core.url_to_fs(address)  # fsspec.open would take the ? of a token for a pattern
@@ -62,8 +65,12 @@ def common_image(checkpoints: dict[str, Checkpoint], bands: tuple[str, ...]) -> 
     return first.image, warnings
 
 
-def _split(address: str) -> tuple[str, str, int]:
-    parts = address.split(":")
-    if len(parts) != 3 or not parts[2].isdigit():
-        raise CheckpointError(f"{address}: expected untrained:NETWORK:SEED, such as untrained:dmagnet_f:0")
-    return parts[0], parts[1], int(parts[2])
+def _split(address: str) -> tuple[str, int, str]:
+    _, *parts = address.split(":")
+    if len(parts) == 2:
+        parts.append("decals")
+    if len(parts) != 3 or not parts[1].isdigit():
+        raise CheckpointError(
+            f"{address}: expected untrained:NETWORK:SEED or untrained:NETWORK:SEED:IMAGES, as untrained:dmagnet_f:0"
+        )
+    return parts[0], int(parts[1]), parts[2]

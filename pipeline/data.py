@@ -56,6 +56,7 @@ class RowFlag(IntFlag):
     CLOSE_PAIR = 1 << 7
     MISSING_BAND = 1 << 8  # one of the contract's bands has no data here
     PARTIAL_COVERAGE = 1 << 9  # a band lacks more than a fifth of its pixels
+    PREVIEW = 1 << 10  # of a resampled all-sky image (HiPS): shapes, no photometry
 
 
 NOVEL = 2.0  # novelty from which OUT_OF_DISTRIBUTION is set: one held-out training galaxy in a hundred is as novel
@@ -191,9 +192,14 @@ class FieldOfView:
 class ImageContract:
     """How sky becomes the network's input. It belongs to the checkpoint, never to a survey release.
 
-    The colour mapping is the Legacy Surveys' arcsinh (Lupton et al. 2004, as in the viewer's `sdss_rgb`):
+    The mapping `arcsinh` is the Legacy Surveys' arcsinh (Lupton et al. 2004, as in the viewer's `sdss_rgb`):
     I = mean_b max(0, f_b * scale_b + m); out_b = clip((f_b * scale_b + m) * arcsinh(Q I) / sqrt(Q) / I, 0, 1)
     where f_b is in nanomaggies per `reference_pixel` squared. Planes come out in the order of `planes`.
+
+    The mapping `clipped` is for one band of a radio map, as in MiraBest: what is not above `clip_sigma` times the
+    noise, and what lies outside the circle that fills the image, is 0; the rest runs from the least to the greatest.
+    The noise is that of `surroundings` times the field of view.
+
     Images are north up, east left: row 0 is the northern edge, column 0 the eastern one.
     """
 
@@ -208,12 +214,19 @@ class ImageContract:
     min_bands: int = 2  # bands that must have data
     min_coverage: float = 0.05  # good fraction from which a band counts as present
     full_coverage: float = 0.8  # good fraction below which the row is `partial` (Galaxy Zoo DECaLS' cut)
+    mapping: Literal["arcsinh", "clipped"] = "arcsinh"
+    clip_sigma: float = 3.0
+    surroundings: float = 1.0  # width of sky that is cut, in fields of view
 
     def __post_init__(self) -> None:
         if len(self.scales) != len(self.bands) or not set(self.planes) <= set(self.bands):
             raise ValueError(f"bands {self.bands}, scales {self.scales} and planes {self.planes} do not fit together")
         if self.size < 1 or not 1 <= self.min_bands <= len(self.bands) or self.reference_pixel <= 0:
             raise ValueError(f"impossible image: {self.size} px, {self.min_bands} bands, {self.reference_pixel} arcsec")
+        if self.mapping == "clipped" and len(self.planes) != 1:
+            raise ValueError(f"the mapping `clipped` is for one band, got the planes {self.planes}")
+        if self.surroundings < 1:
+            raise ValueError(f"surroundings of at least the field of view, got {self.surroundings}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

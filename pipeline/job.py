@@ -24,8 +24,14 @@ from pipeline.data import Way
 from pipeline.errors import JobError
 from pipeline.sources.batches import Columns, Region, Selection
 from pipeline.storage import without_credentials
+from pipeline.surveys.euclid import EuclidConfig
 from pipeline.surveys.files import FilesConfig
+from pipeline.surveys.first import FirstConfig
+from pipeline.surveys.hips import HipsConfig
 from pipeline.surveys.legacy import LegacyConfig
+from pipeline.surveys.panstarrs import PanstarrsConfig
+from pipeline.surveys.sdss import SdssConfig
+from pipeline.surveys.tiles import TilesConfig
 
 ENVIRONMENT_PREFIX = "PIPELINE_JOB__"
 UNDECISIVE = ("archives", "engine", "mirror", "name", "publication")  # keys that change nothing of what is computed
@@ -95,7 +101,17 @@ class Job(_Section):
     """What to run. `run` adds where the survey is (`mirror`) and where the catalogue goes."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
-    survey: Annotated[LegacyConfig | FilesConfig, Field(discriminator="kind")]
+    survey: Annotated[
+        LegacyConfig
+        | SdssConfig
+        | FirstConfig
+        | PanstarrsConfig
+        | EuclidConfig
+        | HipsConfig
+        | TilesConfig
+        | FilesConfig,
+        Field(discriminator="kind"),
+    ]
     mirror: str | None = None  # root of the survey's tree, or of relative paths: folder or fsspec URL
     sources: SourcesSection = SourcesSection()
     networks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], NetworkSection] = Field(min_length=1)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.data import Cutout, FieldOfView, ImageContract, PixelGrid, RowFlag, Status
 from pipeline.resample import LOBES, Floats, resample_axes, sample_at
 
+NOISE_SIGMA, NOISE_ROUNDS = 3.0, 5  # of MiraBest
 MAX_SKEW = 0.5  # pixels of the image by which the fast path may misplace its edge; see `_resample`
 
 
@@ -28,6 +29,11 @@ def field_of_view(fov: FieldOfView, radius: float | None) -> tuple[float | None,
     return width, width != wanted
 
 
+def width_to_cut(contract: ImageContract, width: float | None) -> float | None:
+    """The width of sky, arcsec, that an image of `width` is made from; None is the survey's whole frame."""
+    return None if width is None else width * contract.surroundings
+
+
 def frame_width(cutout: Cutout) -> float:
     """The width in arcsec of the whole frame: of its shorter side, so that the image is full of sky."""
     return min(cutout.flux.shape[1:]) * cutout.grid.pixel_scale
@@ -38,7 +44,8 @@ def judge(cutout: Cutout, contract: ImageContract, width: float | None = None) -
 
     `width` arcsec as for `contract_image`; None is the whole frame. Sky outside the frame is not covered.
     """
-    good = _good_fractions(cutout, frame_width(cutout) if width is None else width)  # (C,)
+    shown = frame_width(cutout) if width is None else width
+    good = _good_fractions(cutout, shown)  # (C,)
     absent = [band for band, part in zip(contract.bands, good, strict=True) if part < contract.min_coverage]
     thin = [
         f"{band} {part:.0%}"
@@ -55,6 +62,8 @@ def judge(cutout: Cutout, contract: ImageContract, width: float | None = None) -
     missing = f"no data in {', '.join(absent)}" if absent else ""
     if len(contract.bands) - len(absent) < contract.min_bands:
         return Status.BAD_IMAGE, flags, f"{missing}: at least {contract.min_bands} bands are needed"
+    if contract.mapping == "clipped" and not _above_noise(cutout, contract, shown):
+        return Status.BAD_IMAGE, flags, f"nothing is above {contract.clip_sigma:g} sigma of the noise"
     if absent or thin:
         covered = f"covered in part: {', '.join(thin)}" if thin else ""
         return Status.PARTIAL, flags, "; ".join(filter(None, (missing, covered)))
@@ -67,6 +76,8 @@ def contract_image(cutout: Cutout, contract: ImageContract, width: float | None 
     Pixels without data get the colour of no flux.
     """
     flux = _resample(cutout, contract.size, frame_width(cutout) if width is None else width)
+    if contract.mapping == "clipped":
+        return clipped(flux, contract.clip_sigma * noise(cutout))
     return colours(flux * np.float32(contract.reference_pixel**2), contract)
 
 
@@ -89,6 +100,49 @@ def colours(flux: Floats, contract: ImageContract) -> NDArray[np.uint8]:
     scaled *= stretched / np.where(intensity == 0, 1e-6, intensity)
     order = [contract.bands.index(band) for band in contract.planes]
     return np.floor(np.clip(scaled[order], 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def clipped(flux: Floats, least: float) -> NDArray[np.uint8]:
+    """One band of a radio map (1, H, W) as MiraBest draws it; rounded half up.
+
+    What is not above `least`, and what lies outside the circle that fills the image, is 0; the rest runs from the
+    least to the greatest inside it. All black where that is one number (Porter & Scaife 2023, RASTI 2, 293; its
+    builder's mirabest_processing.py divides by 0 there).
+    """
+    height, length = flux.shape[-2:]
+    y, x = np.indices((height, length)) - np.array([(height - 1) / 2, (length - 1) / 2])[:, None, None]
+    circle = np.hypot(y, x) <= min(height, length) / 2
+    kept = np.where(flux > least, flux, 0).astype(np.float64)
+    low, high = float(kept[..., circle].min()), float(kept[..., circle].max())
+    if not high > low:
+        return np.zeros(flux.shape, np.uint8)
+    shown = np.where(circle, (kept - low) / (high - low), 0.0)
+    return np.floor(shown * 255 + 0.5).astype(np.uint8)
+
+
+def noise(cutout: Cutout) -> float:
+    """The standard deviation of the good pixels of all bands, without what is beyond 3 of it from the median.
+
+    In five rounds at most, as astropy's sigma_clipped_stats(sigma=3, maxiters=5). 0 where nothing is good.
+    """
+    values = cutout.flux[~cutout.bad].astype(np.float64)
+    for _ in range(NOISE_ROUNDS):
+        if not len(values):
+            return 0.0
+        near = np.abs(values - np.median(values)) <= NOISE_SIGMA * values.std()
+        if near.all():
+            break
+        values = values[near]
+    return float(values.std()) if len(values) else 0.0
+
+
+def _above_noise(cutout: Cutout, contract: ImageContract, width: float) -> bool:
+    """Whether a pixel of the cutout, inside the circle of the image, would be seen."""
+    (x0, y0), inverse = cutout.grid.centre, np.linalg.inv(cutout.grid.matrix)
+    y, x = np.indices(cutout.flux.shape[1:])
+    east, north = np.tensordot(inverse, np.stack([x - x0, y - y0]), axes=1)
+    seen = (np.hypot(east, north) <= width / 2) & ~cutout.bad
+    return bool((cutout.flux[seen] > contract.clip_sigma * noise(cutout)).any())
 
 
 def _resample(cutout: Cutout, size: int, width: float) -> Floats:

@@ -42,7 +42,7 @@ from pipeline.data import (
 from pipeline.errors import CatalogueError, CheckpointError, SourceError
 from pipeline.job import Job
 from pipeline.planner.plan import Plan, open_plan
-from pipeline.preprocess import contract_image, field_of_view, frame_width, judge
+from pipeline.preprocess import contract_image, field_of_view, frame_width, judge, width_to_cut
 from pipeline.storage import Storage
 from pipeline.surveys import Survey, TileImage
 
@@ -211,7 +211,7 @@ def _draw(contract: ImageContract, survey: Survey, opener: Opener, source: Sourc
         return opener(product)
 
     try:
-        cutout = survey.cut(recording, source, width)
+        cutout = survey.cut(recording, source, width_to_cut(contract, width))
     except SourceError as error:
         return _Drawn(error.status, str(error), opener.integrity(opened))
     integrity = opener.integrity(opened)

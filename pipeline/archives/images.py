@@ -44,7 +44,7 @@ class FitsImage:
         try:
             self._planes = self._image_hdus()
             self.header: Mapping[str, Any] = self._cards()
-            dims = tuple(int(side) for side in self._planes[0].get_info()["dims"])
+            dims = _shape(self._planes[0])
             if len(self._planes) == 1 and len(dims) == 2:
                 self._find_pixels()
         except (OSError, ValueError) as error:
@@ -122,17 +122,17 @@ class FitsImage:
         return primary | planes[0] | names
 
     def _read(self, box: tuple[slice, slice]) -> NDArray[Any]:
-        planes = [hdu[(slice(None), *box)] if len(hdu.get_dims()) == 3 else hdu[box] for hdu in self._planes]
+        planes = [_section(hdu, box) for hdu in self._planes]
         pixels = planes[0] if len(planes) == 1 else np.stack(planes)
         return _native(pixels)
 
     def _image_hdus(self) -> list[Any]:
         """The HDU of the image, or of one band each; invvar and mask HDUs are left out. Raises BadImage."""
-        images = [hdu for hdu in self._file if _dimensions(hdu) in (2, 3)]
+        images = [hdu for hdu in self._file if len(_shape(hdu)) in (2, 3)]
         if not images:
             raise BadImage(f"{self.name}: holds no image")
         planes = images[:1]
-        if _dimensions(images[0]) == 2:
+        if len(_shape(images[0])) == 2:
             shape = images[0].get_dims()
             planes += [hdu for hdu in images[1:] if _is_band(hdu, shape) and _is_band(images[0], shape)]
         size, end = self._path.stat().st_size, max(hdu.get_info()["data_end"] for hdu in planes)
@@ -158,15 +158,27 @@ def _is_unscaled(cards: Mapping[str, Any]) -> bool:
     return cards.get("BSCALE", 1) == 1 and cards.get("BZERO", 0) == 0 and "BLANK" not in cards
 
 
-def _dimensions(hdu: Any) -> int:
-    """Axes of an image, 0 for a table."""
+def _shape(hdu: Any) -> tuple[int, ...]:
+    """Of an image, () of a table. Radio maps have axes of one Stokes value and one frequency: at most one is kept."""
     info = hdu.get_info()
-    return int(info["ndims"]) if info["hdutype"] == fitsio.IMAGE_HDU or info.get("is_compressed_image") else 0
+    if not (info["hdutype"] == fitsio.IMAGE_HDU or info.get("is_compressed_image")) or not info["ndims"]:
+        return ()
+    dims = tuple(int(side) for side in info["dims"])
+    while len(dims) > 3 and dims[0] == 1:
+        dims = dims[1:]
+    return dims
+
+
+def _section(hdu: Any, box: tuple[slice, slice]) -> NDArray[Any]:
+    """The box of every plane."""
+    more = len(hdu.get_dims()) - 2
+    pixels: NDArray[Any] = hdu[(*(slice(None),) * more, *box)]
+    return pixels.reshape(pixels.shape[more - 1 :]) if more > 1 else pixels
 
 
 def _is_band(hdu: Any, shape: list[int]) -> bool:
     """Whether an HDU is the image of one named band."""
-    if _dimensions(hdu) != 2 or hdu.get_dims() != shape:
+    if len(_shape(hdu)) != 2 or hdu.get_dims() != shape:
         return False
     cards = _cards(hdu)
     return bool(_band(cards)) and str(cards.get("IMAGETYP", "image")).strip() == "image"

@@ -18,7 +18,7 @@ from pipeline.data import CLASSIFIED, ImageContract, ObjectId, Source
 from pipeline.errors import CatalogueError, SourceError
 from pipeline.job import Job
 from pipeline.planner.plan import open_plan
-from pipeline.preprocess import contract_image, field_of_view, frame_width, judge
+from pipeline.preprocess import contract_image, field_of_view, frame_width, judge, width_to_cut
 from pipeline.report.pictures import AttentionMap, Picture
 from pipeline.stages import open_survey
 from pipeline.storage import Storage
@@ -51,7 +51,7 @@ class Looker:
             for number, source in enumerate(_sources(self.catalogue, object_ids)):
                 width, _ = field_of_view(contract.fov, source.radius)
                 try:
-                    cutout = survey.cut(opener, source, width)
+                    cutout = survey.cut(opener, source, width_to_cut(contract, width))
                 except SourceError as error:
                     yield Picture(source.object_id, None, str(error), float("nan"), ())
                     continue

@@ -15,11 +15,10 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.archives.access import Access
 from pipeline.archives.files import ArchiveFiles
-from pipeline.archives.tables import read_table
 from pipeline.catalogue.commits import UNITS
 from pipeline.catalogue.contract import NetworkColumns, unit_schema
 from pipeline.checkpoints import common_image, job_checkpoints
-from pipeline.errors import ArchiveUnreachable, JobError
+from pipeline.errors import JobError
 from pipeline.executors.choosing import chooser
 from pipeline.executors.watch import OnLog
 from pipeline.job import UNDECISIVE, Job
@@ -27,9 +26,9 @@ from pipeline.planner.planning import Division, Plan, UnitSize, keep_tiles, open
 from pipeline.sources.batches import source_batches
 from pipeline.sources.sweeps import sweep_batches
 from pipeline.sources.tables import readable
+from pipeline.sources.tile_lists import read_tile_lists
 from pipeline.stages import Work, open_survey
 from pipeline.storage import Storage, without_credentials
-from pipeline.surveys import TileList
 
 if TYPE_CHECKING:
     from pipeline.models.network import NetworkConfig
@@ -84,19 +83,8 @@ def tile_table(job: Job) -> pa.Table | None:
     """
     if not job.survey.tile_lists:
         return None
-    root = _mirror(job)
     with Access(job.archives, job.archive_hosts()) as access:
-        return pa.concat_tables([_tiles(job, wanted, root, access) for wanted in job.survey.tile_lists])
-
-
-def _tiles(job: Job, wanted: TileList, root: str, access: Access) -> pa.Table:
-    try:
-        table = read_table(None if "://" in wanted.path else root, wanted.path, wanted.columns, access)
-    except FileNotFoundError as error:
-        release = f"{job.survey.kind} {job.survey.release}".strip()
-        message = f"no {wanted.path} below {without_credentials(root)}: is this the root of a {release} tree?"
-        raise ArchiveUnreachable(message) from error
-    return table.append_column("region", pa.array([wanted.region] * table.num_rows, pa.string()))
+        return read_tile_lists(job.survey.tile_lists, job.mirror, access)
 
 
 def _plan(work: Work, storage: Storage, log: OnLog) -> Plan:

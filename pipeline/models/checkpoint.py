@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, get_type_hints
 
 import torch
@@ -22,12 +22,13 @@ from pipeline.errors import CheckpointError
 from pipeline.models import NETWORKS
 from pipeline.models.calibration import Prior
 from pipeline.models.header import read_fields
+from pipeline.models.images import IMAGES, MORPHOLOGY, Images
 from pipeline.models.network import NetworkConfig
 from pipeline.models.novelty import PREFIX as NOVELTY
 from pipeline.models.novelty import Novelty, novelty_of
 
 VERSION = 1
-CLASSES = ("round", "in_between", "cigar", "edge_on", "spiral", "merger")
+CLASSES = MORPHOLOGY
 PICKLES = (
     b"PK\x03\x04",
     b"\x80\x02",
@@ -36,6 +37,7 @@ PICKLES = (
     b"\x80\x05",
 )  # torch.save's zip; pickle 2 to 5
 ADDED: Mapping[str, Any] = {"calibrated_on": "", "prior": None, "experimental": []}  # keys younger than VERSION 1
+ADDED_TO_IMAGES: Mapping[str, Any] = {"mapping": "arcsinh", "clip_sigma": 3.0, "surroundings": 1.0}
 VIEW = ("size", "fov", "min_bands", "min_coverage", "full_coverage")  # of ImageContract: harmless where they differ
 NAMED = 3  # tensors that a message names
 
@@ -105,27 +107,38 @@ def write_checkpoint(contract: Contract, weights: Mapping[str, Tensor], novelty:
     return save(tensors, {"contract": text})
 
 
-def untrained_checkpoint(network: str, seed: int, config: NetworkConfig | None = None) -> Checkpoint:
+def untrained_checkpoint(
+    network: str, seed: int, config: NetworkConfig | None = None, images: str = "decals"
+) -> Checkpoint:
     """Random weights, the same for the same seed and torch, and marked untrained.
 
-    `config` replaces the network's own, for a smaller one. Torch's global generator is left as it was.
-    Raises CheckpointError for an unknown network.
+    `config` replaces the network's own, for a smaller one; `images`, a key of IMAGES, says what it sees and calls
+    it. Torch's global generator is left as it was. Raises CheckpointError for an unknown network or images.
     """
-    config = config or _known(network, "checkpoint")
+    if images not in IMAGES:
+        raise CheckpointError(f"unknown images {images!r}, expected one of {', '.join(IMAGES)}")
+    seen = IMAGES[images]
+    config = config or _fitted(_known(network, "checkpoint"), seen)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         weights = config.build().state_dict()
     contract = Contract(
         network=network,
         config=config,
-        classes=CLASSES,
-        image=ImageContract(),
+        classes=seen.classes,
+        image=seen.contract,
         training=f"none: random weights of seed {seed}",
         metrics={},
         temperature=1.0,
         untrained=True,
     )
     return read_checkpoint(write_checkpoint(contract, weights), f"untrained {network}")
+
+
+def _fitted(config: NetworkConfig, images: Images) -> NetworkConfig:
+    """A network for other images: its planes, pixels and classes are theirs."""
+    contract = images.contract
+    return replace(config, bands=len(contract.planes), classes=len(images.classes), size=contract.size)  # type: ignore[type-var]
 
 
 def contract_differences(wanted: ImageContract, other: ImageContract) -> tuple[list[str], list[str]]:
@@ -172,6 +185,8 @@ def _read_contract(metadata: dict[str, Any], name: str) -> Contract:
     if (version := promised.pop("version", None)) != VERSION:
         raise CheckpointError(f"{name}: expected a contract of version {VERSION}, got {version}")
     types = get_type_hints(Contract) | {"config": type(_known(promised.get("network"), name))}
+    if isinstance(promised.get("image"), dict):
+        promised["image"] = ADDED_TO_IMAGES | promised["image"]
     contract = Contract(**read_fields(types, {**ADDED, **promised}, f"{name}: contract"))
     _check_numbers(contract, name)
     return contract

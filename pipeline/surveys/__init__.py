@@ -40,20 +40,26 @@ class TileList:
     path: str  # below the root of the mirror, or a whole URL
     columns: tuple[str, ...]  # those that are needed
     region: str = ""  # becomes the column `region`
+    suffix: str = ""  # tells the format, such as ".vot", where the path does not
 
 
 class Survey(Protocol):
     """Everything about one survey that is not a network and not a file system."""
 
-    bands: tuple[str, ...]
-    ways: tuple[Way, ...]  # in which `cut` can come by the pixels
+    @property
+    def bands(self) -> tuple[str, ...]: ...
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """Those in which `cut` can come by the pixels."""
+        ...
 
     def tiles(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.str_]:
         """(N,) name of the tile that owns each position, "" outside the footprint."""
         ...
 
     def products(self, tile: str) -> tuple[Product, ...]:
-        """The files of one tile that cutting from it reads; () where there is only a cutout service."""
+        """The files of one tile that cutting from it reads; what a survey without files would ask its service."""
         ...
 
     def cutouts(self, source: Source, width: float, pixels: int) -> tuple[Product, ...]:

@@ -45,7 +45,7 @@ def cut_cube(
 def _planes(image: TileImage, wanted: tuple[str, ...], path: str) -> dict[str, int]:
     """Which plane holds which band. Raises BadImage where fewer than two of several wanted bands are there."""
     count = image.shape[0] if len(image.shape) == 3 else 1
-    names = _band_names(image.header, count)
+    names = band_names(image.header, count)
     found = f"bands {', '.join(names)}" if names else f"{count} plane(s) of no named band"
     if len(set(names)) != len(names):
         raise BadImage(f"{path}: holds {found}: a band twice")
@@ -55,7 +55,7 @@ def _planes(image: TileImage, wanted: tuple[str, ...], path: str) -> dict[str, i
     return planes
 
 
-def _band_names(header: Mapping[str, Any], count: int) -> tuple[str, ...]:
+def band_names(header: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """The band of each of `count` planes; () where the header does not say."""
     numbered = [str(header.get(f"BAND{i}", "")).strip() for i in range(count)]
     if all(numbered):

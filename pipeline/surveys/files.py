@@ -14,8 +14,8 @@ from pipeline.data import Cutout, PixelGrid, Product, Source, Way
 from pipeline.errors import BadImage, JobError
 from pipeline.surveys import OpenProduct, TileList
 from pipeline.surveys.cubes import cut_cube
+from pipeline.surveys.units import is_nanomaggies
 
-_NANOMAGGIES = ("nanomaggy", "nanomaggies", "nmgy", "nmaggy")
 _SERVICE_PIXEL = 0.262  # arcsec
 _SERVICE_CARDS = ("SURVEY", "BANDS", "IMAGETYP")
 
@@ -90,7 +90,7 @@ def _to_surface_brightness(header: Mapping[str, Any], grid: PixelGrid, path: str
     counts, 6.85 against 6.86), so they mean nanomaggies per native pixel whatever the scale asked for.
     """
     unit = str(header.get("BUNIT", "")).strip()
-    if unit.lower().removesuffix("/pixel").removesuffix("/pix") in _NANOMAGGIES:
+    if is_nanomaggies(unit):
         return grid.pixel_scale**-2
     if not unit and all(card in header for card in _SERVICE_CARDS):
         return _SERVICE_PIXEL**-2

@@ -96,13 +96,9 @@ def stitched(
     neighbours, each pixel from the first that has it; a band that the tile itself lacks stays missing.
     `masked_fraction` is 0. Raises BadImage where the source is not on the tile.
     """
-    grids = {band: plane.projection.grid_at(source.ra, source.dec) for band, plane in planes.items()}
-    first = min(planes, key=lambda band: round(grids[band].pixel_scale, 6))
-    reference, grid = planes[first], grids[first]
+    reference, grid = _reference(planes, source)
     x, y = grid.centre
     height, length = reference.shape
-    if not (-0.5 <= x < length - 0.5 and -0.5 <= y < height - 0.5):
-        raise BadImage(f"{source.tile}: the source is at pixel ({x:.1f}, {y:.1f}), outside {height}x{length}")
     box = Box.around(grid, width)
     inside = box.within(height, length)
     flux, bad = np.zeros((len(bands), *box.shape), np.float32), np.ones((len(bands), *box.shape), np.bool_)
@@ -120,6 +116,21 @@ def stitched(
         flags = RowFlag.EDGE
     flux[bad] = 0
     return Cutout(flux, bad, PixelGrid((x - box.x0, y - box.y0), grid.matrix), flags)
+
+
+def _reference(planes: Planes, source: Source) -> tuple[Plane, PixelGrid]:
+    """The finest plane that the source is on, the first of several alike, and its grid there."""
+    found = [(plane, plane.projection.grid_at(source.ra, source.dec)) for plane in planes.values()]
+    on = [pair for pair in found if _holds(*pair)]
+    if not on:
+        (x, y), (height, length) = found[0][1].centre, found[0][0].shape
+        raise BadImage(f"{source.tile}: the source is at pixel ({x:.1f}, {y:.1f}), outside {height}x{length}")
+    return min(on, key=lambda pair: round(pair[1].pixel_scale, 3))
+
+
+def _holds(plane: Plane, grid: PixelGrid) -> bool:
+    (x, y), (height, length) = grid.centre, plane.shape
+    return -0.5 <= x < length - 0.5 and -0.5 <= y < height - 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,6 +151,7 @@ def _complete(pixels: tuple[Floats, Flags], hole: _Hole, neighbours: Neighbours)
     lacking[hole.inside.slices(hole.box)] = False
     y, x = np.nonzero(lacking)  # (K,)
     ra, dec = _sky(hole.reference, hole.box, y, x)
+    wanted = [c for c, band in enumerate(hole.bands) if band in hole.planes]
     for found in neighbours(hole.box, ra, dec):
         for c, band in enumerate(hole.bands):
             if band not in hole.planes or band not in found:
@@ -148,6 +160,8 @@ def _complete(pixels: tuple[Floats, Flags], hole: _Hole, neighbours: Neighbours)
             values, unknown = found[band].sample(ra[todo], dec[todo])
             flux[c, y[todo], x[todo]] = values
             bad[c, y[todo], x[todo]] = unknown
+        if not bad[wanted][:, y, x].any():
+            return
 
 
 def _sky(plane: Plane, box: Box, y: NDArray[np.intp], x: NDArray[np.intp]) -> tuple[Positions, Positions]:

@@ -14,7 +14,16 @@ from pipeline.data import PixelGrid
 from pipeline.errors import BadImage
 
 _ARCSEC = math.radians(1 / 3600)  # rad
-_CARDS = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
+_TYPES = ("RA---TAN", "DEC--TAN")
+_CARDS = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
+_DISTORTED = ("PV", "A_ORDER", "B_ORDER", "CPDIS", "D2IM", "LONPOLE", "LATPOLE", "CROTA")
+
+
+def is_plain(header: Mapping[str, Any]) -> bool:
+    """Whether a header's WCS is the projection of this file and nothing else: no distortion, no turned pole."""
+    types = tuple(str(header.get(key, "")).strip() for key in ("CTYPE1", "CTYPE2"))
+    special = [key for key in header if key.startswith(_DISTORTED) and header[key] not in (0, 0.0, 180.0)]
+    return types == _TYPES and not [key for key in special if key != "LATPOLE"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,10 +38,11 @@ class Tan:
     def of(cls, header: Mapping[str, Any], name: str) -> Self:
         """The projection of a header. Raises BadImage, naming the file, for any other or a broken one."""
         types = tuple(str(header.get(key, "")).strip() for key in ("CTYPE1", "CTYPE2"))
-        if types != ("RA---TAN", "DEC--TAN"):
+        if types != _TYPES:
             raise BadImage(f"{name}: CTYPE is {types}, expected RA---TAN, DEC--TAN")
         try:
-            ra, dec, x, y, *matrix = (float(header[key]) for key in _CARDS)
+            ra, dec, x, y = (float(header[key]) for key in _CARDS)
+            matrix = _degrees(header)
         except (KeyError, TypeError, ValueError) as error:
             raise BadImage(f"{name}: no usable WCS: {error}") from error
         plane = np.array(matrix).reshape(2, 2)
@@ -75,6 +85,15 @@ class Tan:
         derivative = (steps[:2] - plane[:, None] * steps[2]) / toward[2]
         x, y = self.reference + self.pixels @ plane
         return PixelGrid((float(x), float(y)), self.pixels @ derivative * _ARCSEC)
+
+
+def _degrees(header: Mapping[str, Any]) -> list[float]:
+    """Degrees a pixel, row by row: the CD cards, or CDELT and PC (Pan-STARRS1 writes these as PC001001)."""
+    if "CD1_1" in header:
+        return [float(header[f"CD{i}_{j}"]) for i in (1, 2) for j in (1, 2)]
+    turns = [header.get(f"PC{i}_{j}", header.get(f"PC00{i}00{j}", float(i == j))) for i in (1, 2) for j in (1, 2)]
+    steps = [float(header[f"CDELT{i}"]) for i in (1, 1, 2, 2)]
+    return [step * float(turn) for step, turn in zip(steps, turns, strict=True)]
 
 
 def _axes(ra: float, dec: float) -> NDArray[np.float64]:

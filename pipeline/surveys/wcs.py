@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,44 @@ from numpy.typing import NDArray
 
 from pipeline.data import PixelGrid
 from pipeline.errors import BadImage
+from pipeline.resample import Positions
+from pipeline.surveys.mosaic import Projection
+from pipeline.surveys.tan import Tan, is_plain
 
 _STEP = 1.0 / 3600  # deg: over which the map is taken as linear
+
+
+def projection(header: Mapping[str, Any], name: str) -> Projection:
+    """The map of an image between sky and pixels. Raises BadImage, naming the file, where its header has none."""
+    if is_plain(header):
+        return Tan.of(header, name)
+    if not (header.get("CTYPE1") and header.get("CTYPE2")):
+        raise BadImage(f"{name}: has no WCS")
+    return Celestial(_celestial(header, name), name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Celestial:
+    """A `Projection` by astropy."""
+
+    wcs: WCS
+    name: str
+
+    def to_pixels(self, ra: Positions, dec: Positions) -> tuple[Positions, Positions]:
+        x, y = self.wcs.all_world2pix(np.stack([ra, dec], axis=1), 0, quiet=True).T
+        return x, y
+
+    def to_sky(self, x: Positions, y: Positions) -> tuple[Positions, Positions]:
+        ra, dec = self.wcs.all_pix2world(np.stack([x, y], axis=1), 0).T
+        return ra % 360.0, dec
+
+    def grid_at(self, ra: float, dec: float) -> PixelGrid:
+        """The linear map around a position. Raises BadImage where the WCS does not reach it."""
+        x, y = self.wcs.all_world2pix(_around(ra, dec), 0, quiet=True).T  # (5,): the place, east, west, north, south
+        matrix = np.array([[x[1] - x[2], x[3] - x[4]], [y[1] - y[2], y[3] - y[4]]]) / (2 * _STEP * 3600)
+        if not (np.isfinite(x).all() and np.isfinite(y).all() and abs(np.linalg.det(matrix)) > 0):
+            raise BadImage(f"{self.name}: its WCS does not reach {(ra, dec)}")
+        return PixelGrid((float(x[0]), float(y[0])), matrix)
 
 
 def linearised(
@@ -27,12 +64,7 @@ def linearised(
     """
     if not (header.get("CTYPE1") and header.get("CTYPE2")):
         return _centred(header, shape, name)
-    wcs = _celestial(header, name)
-    x, y = wcs.all_world2pix(_around(*position), 0, quiet=True).T  # (5,): the position, east, west, north, south
-    matrix = np.array([[x[1] - x[2], x[3] - x[4]], [y[1] - y[2], y[3] - y[4]]]) / (2 * _STEP * 3600)
-    if not (np.isfinite(x).all() and np.isfinite(y).all() and abs(np.linalg.det(matrix)) > 0):
-        raise BadImage(f"{name}: its WCS does not reach {position}")
-    return PixelGrid((float(x[0]), float(y[0])), matrix)
+    return Celestial(_celestial(header, name), name).grid_at(*position)
 
 
 def _centred(header: Mapping[str, Any], shape: tuple[int, int], name: str) -> PixelGrid:
