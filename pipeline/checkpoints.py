@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import fsspec
@@ -16,7 +17,8 @@ from pipeline.storage import without_credentials
 if TYPE_CHECKING:
     from pipeline.models.checkpoint import Checkpoint
 
-UNTRAINED = "untrained"
+UNTRAINED, SHIPPED = "untrained", "shipped"
+WEIGHTS = "weights"  # folder of the package `pipeline.models`
 
 
 def job_checkpoints(job: Job) -> dict[str, Checkpoint]:
@@ -27,13 +29,16 @@ def job_checkpoints(job: Job) -> dict[str, Checkpoint]:
 def read(address: str) -> Checkpoint:
     """The checkpoint at a path or URL. Raises CheckpointError.
 
-    `untrained:NETWORK:SEED` draws random weights, for the images of DECaLS, `untrained:NETWORK:SEED:IMAGES` for others.
+    `shipped:NAME` is one that comes with the package. `untrained:NETWORK:SEED` draws random weights, for the images
+    of DECaLS, `untrained:NETWORK:SEED:IMAGES` for others.
     """
     from pipeline.models.checkpoint import read_checkpoint, untrained_checkpoint
 
     if address.startswith(f"{UNTRAINED}:"):
         network, seed, images = _split(address)
         return untrained_checkpoint(network, seed, images=images)
+    if address.startswith(f"{SHIPPED}:"):
+        return read_checkpoint(_shipped(address.removeprefix(f"{SHIPPED}:")), address)
     name = without_credentials(address)
     try:
         filesystem, path = fsspec.core.url_to_fs(address)  # fsspec.open would take the ? of a token for a pattern
@@ -42,6 +47,19 @@ def read(address: str) -> Checkpoint:
         # Not the error's own words, nor the error itself: they repeat the URL with its secrets.
         raise CheckpointError(f"cannot read checkpoint {name}: {type(error).__name__}") from None
     return read_checkpoint(data, name)
+
+
+def shipped_names() -> list[str]:
+    """The checkpoints that come with the package."""
+    folder = files("pipeline.models") / WEIGHTS
+    names = (file.name for file in folder.iterdir()) if folder.is_dir() else ()
+    return sorted(name.removesuffix(".safetensors") for name in names if name.endswith(".safetensors"))
+
+
+def _shipped(name: str) -> bytes:
+    if name not in shipped_names():
+        raise CheckpointError(f"{SHIPPED}:{name}: expected one of {', '.join(shipped_names()) or 'none'}")
+    return (files("pipeline.models") / WEIGHTS / f"{name}.safetensors").read_bytes()
 
 
 def common_image(checkpoints: dict[str, Checkpoint], bands: tuple[str, ...]) -> tuple[ImageContract, list[str]]:

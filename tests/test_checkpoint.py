@@ -258,3 +258,22 @@ def test_another_view_of_the_same_values_is_a_warning(other: ImageContract) -> N
 def test_a_difference_names_both_values() -> None:
     assert contract_differences(OWN, ImageContract(size=224)) == ([], ["size: expected 256, got 224"])
     assert contract_differences(OWN, OWN) == ([], [])
+
+
+def test_weights_stored_in_half_come_back_as_the_nearest_and_take_half_the_bytes() -> None:
+    made = untrained_checkpoint("tang", 5)
+    contract = Contract(**{field.name: getattr(made, field.name) for field in fields(Contract)})
+    whole, half = (write_checkpoint(contract, made.weights, half=half) for half in (False, True))
+    assert len(half) < 0.55 * len(whole)
+    back = read_checkpoint(half, "half").weights
+    for name, tensor in made.weights.items():
+        assert back[name].dtype == tensor.dtype
+        assert torch.equal(back[name], tensor.half().float() if tensor.is_floating_point() else tensor)
+
+
+def test_weights_too_large_for_half_are_refused_when_they_are_read() -> None:
+    made = untrained_checkpoint("tang", 5)
+    contract = Contract(**{field.name: getattr(made, field.name) for field in fields(Contract)})
+    weights = {name: tensor * 1e6 if tensor.dim() == 2 else tensor for name, tensor in made.weights.items()}
+    with pytest.raises(CheckpointError, match="not finite"):
+        read_checkpoint(write_checkpoint(contract, weights, half=True), "loud")

@@ -87,22 +87,28 @@ def read_checkpoint(data: bytes, name: str) -> Checkpoint:
         tensors = load(data)
     except SafetensorError as error:
         raise CheckpointError(f"{name}: the file is damaged or cut off: {error}") from error
-    weights = {key: value for key, value in tensors.items() if not key.startswith(NOVELTY)}
+    weights = {key: _whole(value) for key, value in tensors.items() if not key.startswith(NOVELTY)}
     _check_weights(contract.config, weights, name)
     novelty = _read_novelty({key: value for key, value in tensors.items() if key.startswith(NOVELTY)}, contract, name)
     kept = {field.name: getattr(contract, field.name) for field in fields(contract)}
     return Checkpoint(**kept, sha256=hashlib.sha256(data).hexdigest(), weights=weights, novelty=novelty)
 
 
-def write_checkpoint(contract: Contract, weights: Mapping[str, Tensor], novelty: Novelty | None = None) -> bytes:
-    """The file that `read_checkpoint` reads; the same contract, weights and model of novelty give the same bytes."""
+def write_checkpoint(
+    contract: Contract, weights: Mapping[str, Tensor], novelty: Novelty | None = None, *, half: bool = False
+) -> bytes:
+    """The file that `read_checkpoint` reads; the same contract, weights and model of novelty give the same bytes.
+
+    `half` stores the weights in float16, which halves the file: they are read as the float32 nearest to them.
+    """
     promised = {field.name: getattr(contract, field.name) for field in fields(Contract)}
     promised["config"] = asdict(contract.config)  # type: ignore[call-overload]
     promised["image"] = asdict(contract.image)
     promised["metrics"] = dict(contract.metrics)
     promised["prior"] = None if contract.prior is None else asdict(contract.prior)
     text = json.dumps({"version": VERSION, **promised}, sort_keys=True, allow_nan=False)
-    every = {**weights, **({} if novelty is None else novelty.tensors())}
+    kept = {key: value.half() if half and value.dtype == torch.float32 else value for key, value in weights.items()}
+    every = {**kept, **({} if novelty is None else novelty.tensors())}
     tensors = {key: value.detach().cpu().contiguous() for key, value in every.items()}
     return save(tensors, {"contract": text})
 
@@ -238,6 +244,11 @@ def _read_novelty(tensors: Mapping[str, Tensor], contract: Contract, name: str) 
     if (width := len(found.centre)) != contract.config.features:
         raise CheckpointError(f"{name}: {contract.config.features} features for a model of novelty of {width}")
     return found
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """A stored tensor as networks have it: float16 and bfloat16 are ways to store float32."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, str]:
