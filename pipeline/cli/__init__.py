@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.cli import cutting, evaluating, listing, looking, running, screen, showing, training
+from pipeline.cli import cutting, evaluating, listing, looking, networks, running, screen, showing, training
 
 app = typer.Typer(
     name="pipeline",
@@ -35,7 +35,7 @@ for verb in (
     listing.mock,
     listing.jobs,
     listing.surveys,
-    listing.networks,
+    networks.networks,
     listing.schema,
 ):
     app.command()(verb)

@@ -1,4 +1,4 @@
-"""The verbs that say what there is, and the mock sky: mock, jobs, surveys, networks, schema."""
+"""The verbs that say what there is, and the mock sky: mock, jobs, surveys, schema."""
 
 from __future__ import annotations
 
@@ -55,26 +55,6 @@ def surveys() -> None:
             for config in survey_kinds()
         ]
         screen.grid(("kind", "what it reads", "settings of `survey:`"), rows)
-
-
-def networks() -> None:
-    """List the networks with their parameters, operations an image (two a multiply-add) and input."""
-    with screen.answers():
-        import inspect
-
-        import torch
-
-        from pipeline.models import NETWORKS
-        from pipeline.models.network import gflops
-
-        rows = []
-        for name, config in NETWORKS.items():
-            with torch.device("meta"):
-                parameters = sum(tensor.numel() for tensor in config.build().parameters())
-            source = inspect.getdoc(inspect.getmodule(type(config))) or ""
-            image = f"{config.bands}x{config.size}x{config.size}"
-            rows.append((name, parameters, round(gflops(config), 3), image, source.splitlines()[0]))
-        screen.grid(("network", "parameters", "GFLOPs", "input", "what it is"), rows)
 
 
 def schema(
