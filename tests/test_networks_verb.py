@@ -81,14 +81,13 @@ def test_a_checkpoint_says_what_it_was_trained_on_and_what_it_takes(
     assert "tells round, in_between, cigar" in text
 
 
-def test_weights_that_a_job_of_the_package_names_are_listed(monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:
-    sections = {"a": {"checkpoint": "untrained:tang:0"}, "b": {"checkpoint": str(trained)}}
-    monkeypatch.setattr("pipeline.job.job_names", lambda: ["decals"])
-    monkeypatch.setattr("pipeline.job.read_tree", lambda _name: {"networks": sections})
+def test_weights_that_come_with_the_package_are_listed(monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:
+    monkeypatch.setattr("pipeline.checkpoints.shipped_names", lambda: ["tiny"])
+    monkeypatch.setattr("pipeline.checkpoints._shipped", lambda _name: trained.read_bytes())
     monkeypatch.setattr("pipeline.models.NETWORKS", {"dmagnet_f": TINY, "tang": TangConfig(size=30)})
-    lines = [line.split() for line in listed(monkeypatch).splitlines()]
-    assert ["trained", "on", "5,001", "galaxies:", "f1", "0.87"] in lines
-    assert [line[-1] for line in lines if line[:1] == ["dmagnet_f"] or line[:1] == ["tang"]] == ["trained", "untrained"]
+    lines = listed(monkeypatch).splitlines()
+    assert "    shipped:tiny: trained on 5,001 galaxies: f1 0.87" in lines
+    assert [line.split()[-1] for line in lines if line.startswith(("dmagnet_f", "tang"))] == ["trained", "untrained"]
 
 
 def test_a_checkpoint_that_cannot_be_read_exits_2() -> None:

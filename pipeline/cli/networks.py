@@ -61,7 +61,7 @@ def networks(
 
 
 def _of_package() -> Iterable[Row]:
-    """Every network of NETWORKS, with what the jobs that ship take as its weights, and the ANN beside them."""
+    """Every network of NETWORKS, with the weights of it that come with the package, and the ANN beside them."""
     from pipeline.models import NETWORKS
     from pipeline.models.ann import INDICATORS, ANNConfig
     from pipeline.models.descriptions import DESCRIPTIONS
@@ -70,7 +70,9 @@ def _of_package() -> Iterable[Row]:
     for name, config in NETWORKS.items():
         held = shipped.get(name, ())
         cells = _measured(name, config, "trained" if held else "untrained")
-        yield Row(cells, (*_described(DESCRIPTIONS[name]), *((_trained(one), "dim") for one in held)))
+        yield Row(
+            cells, (*_described(DESCRIPTIONS[name]), *((f"{address}: {_trained(one)}", "dim") for address, one in held))
+        )
     description = DESCRIPTIONS["ann"]
     parameters = sum(tensor.numel() for tensor in ANNConfig().build().parameters())
     cells = ("ann", f"{parameters:,}", _work(0.0), "", f"{len(INDICATORS)} numbers", description.review, "untrained")
@@ -89,15 +91,13 @@ def _of_checkpoints(addresses: list[str]) -> Iterable[Row]:
         yield Row(cells, (*((note, "") for note in notes), (f"sha256 {held.sha256}", "dim")))
 
 
-def _shipped() -> Mapping[str, list[Checkpoint]]:
-    """Network -> the trained checkpoints that the package's own jobs name."""
-    from pipeline.checkpoints import UNTRAINED, read
-    from pipeline.job import job_names, read_tree
+def _shipped() -> Mapping[str, list[tuple[str, Checkpoint]]]:
+    """Network -> the checkpoints of it that come with the package, each with its address."""
+    from pipeline.checkpoints import SHIPPED, read, shipped_names
 
-    sections = [section for name in job_names() for section in read_tree(name)["networks"].values()]
-    addresses = sorted({section["checkpoint"] for section in sections})
-    held = [read(address) for address in addresses if not address.startswith(f"{UNTRAINED}:")]
-    return {network: [one for one in held if one.network == network] for network in {one.network for one in held}}
+    held = [(address, read(address)) for address in (f"{SHIPPED}:{name}" for name in shipped_names())]
+    networks = {checkpoint.network for _, checkpoint in held}
+    return {network: [one for one in held if one[1].network == network] for network in networks}
 
 
 def _measured(name: str, config: NetworkConfig, weights: str) -> tuple[str, ...]:
