@@ -70,7 +70,7 @@ def recipe(**changes: Any) -> Recipe:
         },
         "split": {"test": 0.3, "validation": 0.3},
         "augmentation": {"scale": 0.0, "gain": 0.0, "brightness": 0.0, "grey": 0.0, "blur": 0.0, "noise": 0.0},
-        "optimisation": {"epochs": 6, "batch": 16, "rate": 3e-3, "balance": 0.5},
+        "optimisation": {"epochs": 4, "batch": 16, "rate": 5e-3, "balance": 0.5},
         "keeping": {"steps": 10000},
     }
     return parse_recipe({**tree, **changes}, "test")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +132,20 @@ def test_a_card_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("[1]")
     done = CliRunner().invoke(app, ["card", str(tmp_path / "other.json")])
     assert done.exit_code == 2
+
+
+def test_evaluation_needs_neither_ray_nor_astropy_nor_a_file_system(
+    discs: Path, discs_checkpoint: Path, tmp_path: Path
+) -> None:
+    """A GPU machine has torch, and what the extra `train` brings."""
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    absent = ("ray", "astropy", "fitsio", "fsspec", "galsim", "duckdb", "s3fs", "healpix")
+    script = (
+        f"import sys\nfor name in {absent}: sys.modules[name] = None\n"
+        "from pipeline.cli import main\nsys.argv = ['pipeline', *sys.argv[1:]]\nmain()"
+    )
+    line = ["evaluate", str(discs_checkpoint), "--recipe", str(tmp_path / "recipe.yaml"), "--data", str(discs)]
+    command = [sys.executable, "-c", script, *line, "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1.000 [1.000, 1.000]" in done.stdout
