@@ -34,7 +34,7 @@ def train(
         folder = output or Path("trained") / chosen.name
         prepared = prepare(chosen, data)
         screen.note(_beginning(chosen, prepared))
-        path = fit(chosen, prepared, data, folder, _Lines(), device)
+        path = fit(chosen, prepared, folder, _Lines(), device)
         screen.facts(chosen.name, {"checkpoint": path, "metrics": folder / "metrics.jsonl"})
 
 

@@ -40,7 +40,7 @@ def prepare(recipe: Recipe, root: Path) -> Prepared:
     return Prepared(examples, split_groups(examples, recipe.split, pairs), len(pairs))
 
 
-def fit(recipe: Recipe, prepared: Prepared, root: Path, output: Path, watch: Watch, device: str | None = None) -> Path:
+def fit(recipe: Recipe, prepared: Prepared, output: Path, watch: Watch, device: str | None = None) -> Path:
     """Train in `output`, or go on there, and write the checkpoint: the averaged weights and their contract.
 
     Raises JobError where the device is absent or the folder holds another run, CheckpointError where `init_from`
@@ -55,7 +55,7 @@ def fit(recipe: Recipe, prepared: Prepared, root: Path, output: Path, watch: Wat
     train, validation = prepared.examples.take(sides.train), prepared.examples.take(sides.validation)
     trainer = Trainer(recipe, train, validation, output, place)
     if recipe.init_from is not None:
-        trainer.begin_with(first_weights(root / recipe.init_from, trainer.module.state_dict()))
+        trainer.begin_with(first_weights(Path(recipe.init_from), trainer.module.state_dict()))
     scores = trainer.run(watch)
     contract = _contract(trainer, prepared, scores)
     path = output / CHECKPOINT

@@ -138,7 +138,7 @@ class Recipe:
     objective: Objective = field(default_factory=Objective)
     keeping: Keeping = field(default_factory=Keeping)
     image: ImageContract = field(default_factory=ImageContract)  # what the network will be served
-    init_from: str | None = None  # a checkpoint to begin with, below the data root or absolute
+    init_from: str | None = None  # path of a checkpoint to begin with
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -159,14 +159,10 @@ class Recipe:
 def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file, each of `settings`, such as `optimisation.epochs=3`, put over it.
 
+    `extends: FILE` in it names another, beside it, whose keys count where it has none of its own.
     Raises JobError where the file cannot be read, a key is unknown (it names the nearest) or a value does not fit.
     """
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise JobError(f"cannot read the recipe {path}: {error}") from error
-    if not isinstance(tree, dict):
-        raise JobError(f"{path}: expected a recipe, got {tree!r}")
+    tree = _read_tree(path)
     for setting in settings:
         _set(tree, setting)
     return parse_recipe(tree, str(path))
@@ -195,6 +191,26 @@ def plain(recipe: Any) -> Any:
     if isinstance(recipe, Mapping):
         return {key: plain(value) for key, value in recipe.items()}
     return [plain(value) for value in recipe] if isinstance(recipe, tuple) else recipe
+
+
+def _read_tree(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise JobError(f"cannot read the recipe {path}: {error}") from error
+    if not isinstance(tree, dict):
+        raise JobError(f"{path}: expected a recipe, got {tree!r}")
+    base = tree.pop("extends", None)
+    return tree if base is None else _merged(_read_tree(path.parent / str(base)), tree)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """The keys of both, section by section; `over` wins."""
+    both = dict(base)
+    for key, value in over.items():
+        inner = both.get(key)
+        both[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return both
 
 
 def _with_defaults(tree: Any, types: Mapping[str, Any], kind: Any, where: str) -> dict[str, Any]:
