@@ -7,9 +7,12 @@ import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ArchiveUnreachable, JobError, PipelineError
-from pipeline.storage import Storage
+
+if TYPE_CHECKING:
+    from pipeline.storage import Storage
 
 NAME = "run_summary.json"
 

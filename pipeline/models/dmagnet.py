@@ -168,10 +168,10 @@ class DynamicLargeKernel(nn.Module):
 
 
 class DilatedDepthwise(nn.Conv2d):
-    """A dilated depthwise convolution that keeps the side; on the CPU in eval mode by its polyphase form.
+    """A dilated depthwise convolution that keeps the side; on the CPU by its polyphase form.
 
     oneDNN's dilated depthwise kernel takes three to five times as long as the polyphase form
-    (reference/networks.md sec. 8), while cuDNN and training have no use for it.
+    (reference/networks.md sec. 8), while cuDNN has no use for it.
     """
 
     def __init__(self, channels: int, kernel: int, dilation: int) -> None:
@@ -223,12 +223,17 @@ class AttentionalFusion(nn.Module):
     """AFF: 2 (w x + (1 - w) identity), w from local and global context; w = 1/2 is the plain residual sum.
 
     The factor 2 is in the authors' code, not in their formula (reference/networks.md sec. 3.2).
+
+    Both contexts begin at zero, and so every fusion as the plain sum. With random ones the 22 fusions of DMAGNet-F
+    multiply the gradient to a norm of 3,500, against 3, and the network does not learn (96 px, batch 32).
     """
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
         self.local_context = _bottleneck(channels, channels // reduction)
         self.global_context = _bottleneck(channels, channels // reduction)
+        nn.init.zeros_(self.local_context[-1].weight)
+        nn.init.zeros_(self.global_context[-1].weight)
 
     def forward(self, x: Tensor, identity: Tensor) -> Tensor:
         both = x + identity
