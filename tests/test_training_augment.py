@@ -26,7 +26,7 @@ def _blobs(count: int = 64, side: int = 48) -> Tensor:
 
 
 def _changed(**changes: object) -> Tensor:
-    how = Augmentation(**{**NOTHING.__dict__, **changes})  # type: ignore[arg-type]
+    how = Augmentation(**{**NOTHING.__dict__, **changes})
     return augmented(_blobs(), torch.ones(64), 48, how, Generator().manual_seed(3))
 
 
@@ -76,7 +76,7 @@ def test_a_turn_is_a_turn_about_the_middle_by_every_angle() -> None:
 def test_half_of_the_images_are_mirrored() -> None:
     places = _centroids(_changed(mirror=True))
     start = _centroids(_blobs(1).float())[0]
-    flipped = (places - start * torch.tensor([-1.0, 1.0])).norm(dim=1) < 1e-3
+    flipped = (places - start * torch.tensor([1.0, -1.0])).norm(dim=1) < 1e-3
     kept = (places - start).norm(dim=1) < 1e-3
     assert bool((flipped ^ kept).all())
     assert 16 < int(flipped.sum()) < 48
@@ -111,10 +111,12 @@ def test_blur_keeps_the_light_and_lowers_the_peak() -> None:
 
 
 def test_noise_has_no_sign_and_its_own_strength_in_each_image() -> None:
-    left = _changed(noise=0.05) - _blobs(64).float() / 255
+    plain = _blobs(64).float() / 255
+    lit = plain[0] > 0.25  # far from the black at which values are cut
+    left = (_changed(noise=0.05) - plain)[:, lit]
     assert float(left.mean()) == pytest.approx(0, abs=1e-3)
-    spread = left.std((1, 2, 3))
-    assert float(spread.min()) < 0.01 < 0.035 < float(spread.max()) < 0.055
+    spread = left.std(1)
+    assert float(spread.min()) < 0.01 < 0.035 < float(spread.max()) < 0.06
 
 
 def test_the_same_generator_gives_the_same_images() -> None:
