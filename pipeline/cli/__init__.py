@@ -32,6 +32,7 @@ for verb in (
     showing.report,
     showing.look,
     training.train,
+    training.train_list,
     listing.mock,
     listing.jobs,
     listing.surveys,

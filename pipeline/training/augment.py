@@ -26,21 +26,22 @@ def framed(images: Tensor, frames: Tensor, size: int, padding: Padding) -> Tenso
 
 
 def augmented(images: Tensor, frames: Tensor, size: int, how: Augmentation, draw: Generator) -> Tensor:
-    """As `framed`, each image changed in its own way. Draws happen on the generator's device, the CPU's as a rule."""
+    """As `framed`, each image changed in its own way; the generator is on the images' device."""
     count = len(images)
-    angle = _uniform(count, draw) * 2 * math.pi if how.turn else torch.zeros(count)
-    side = torch.where(_uniform(count, draw) < 0.5, -1.0, 1.0) if how.mirror else torch.ones(count)
+    angle = _uniform(count, draw) * 2 * math.pi if how.turn else torch.zeros(count, device=draw.device)
+    side = torch.where(_uniform(count, draw) < 0.5, -1.0, 1.0) if how.mirror else torch.ones(count, device=draw.device)
     zoom = torch.exp(_even(count, draw) * math.log1p(how.scale))
     cosine, sine = angle.cos(), angle.sin()
     matrices = torch.stack([torch.stack([cosine, -sine * side], 1), torch.stack([sine, cosine * side], 1)], 1)
-    matrices = matrices.to(images.device) * (zoom.to(images.device) * frames.float())[:, None, None]  # (N, 2, 2)
-    shifts = 2 * how.shift * _even(2 * count, draw).reshape(count, 2).to(images.device) * frames.float()[:, None]
+    matrices = matrices * (zoom * frames.float())[:, None, None]  # (N, 2, 2)
+    shifts = 2 * how.shift * _even(2 * count, draw).reshape(count, 2) * frames.float()[:, None]
     planes = _sampled(images, matrices, shifts, size, how.padding)
     planes = _coloured(planes, how, draw)
     planes = _blurred(planes, how, draw)
-    level = (how.noise * _uniform(count, draw)).to(planes.device)[:, None, None, None]
-    noise = torch.randn(planes.shape, generator=draw).to(planes.device) if how.noise else 0.0
-    return (planes + level * noise).clamp(0, 1)
+    if how.noise:
+        level = how.noise * _uniform(count, draw)[:, None, None, None]
+        planes = planes + level * torch.randn(planes.shape, generator=draw, device=draw.device)
+    return planes.clamp(0, 1)
 
 
 def _sampled(images: Tensor, matrices: Tensor, shifts: Tensor, size: int, padding: Padding) -> Tensor:
@@ -55,9 +56,9 @@ def _coloured(planes: Tensor, how: Augmentation, draw: Generator) -> Tensor:
     """Planes (N, C, H, W) with other channel gains and brightness, some of them grey."""
     count, channels = planes.shape[:2]
     gain = how.gain * _even(count * channels, draw).reshape(count, channels)
-    factor = torch.exp(gain + how.brightness * _even(count, draw)[:, None]).to(planes.device)
+    factor = torch.exp(gain + how.brightness * _even(count, draw)[:, None])
     planes = planes * factor[:, :, None, None]
-    grey = (_uniform(count, draw) < how.grey).to(planes.device)
+    grey = _uniform(count, draw) < how.grey
     if channels != len(LUMINANCE) or not how.grey:
         return planes
     weights = torch.tensor(LUMINANCE, device=planes.device)[:, None, None]
@@ -66,7 +67,7 @@ def _coloured(planes: Tensor, how: Augmentation, draw: Generator) -> Tensor:
 
 def _blurred(planes: Tensor, how: Augmentation, draw: Generator) -> Tensor:
     """Planes (N, C, S, S), the chosen ones under a Gaussian of one deviation a batch: seeing that is worse."""
-    chosen = (_uniform(len(planes), draw) < how.blur).to(planes.device)
+    chosen = _uniform(len(planes), draw) < how.blur
     sigma = float(how.blur_sigma * _uniform(1, draw)) * planes.shape[-1] / REFERENCE_SIZE
     reach = math.ceil(BLUR_REACH * sigma)
     if not how.blur or reach < 1 or not chosen.any():
@@ -82,7 +83,7 @@ def _blurred(planes: Tensor, how: Augmentation, draw: Generator) -> Tensor:
 
 def _uniform(count: int, draw: Generator) -> Tensor:
     """(count,) from 0 to 1."""
-    return torch.rand(count, generator=draw)
+    return torch.rand(count, generator=draw, device=draw.device)
 
 
 def _even(count: int, draw: Generator) -> Tensor:

@@ -58,6 +58,8 @@ class Trainer:
         """Raises JobError where a class has no image to train on."""
         self.recipe, self._train, self._validation, self._folder = recipe, train, validation, folder
         self._device = device
+        held = (train.images, train.frames, train.labels)
+        self._stored = [torch.from_numpy(values).to(device) for values in held]  # on a GPU they fit at once
         how = recipe.optimisation
         natural = class_shares(train.labels, recipe.data.classes)
         self._drawn = drawn_shares(natural, how.balance)
@@ -141,11 +143,9 @@ class Trainer:
         progress = self.step / self.steps
         seed = (recipe.seed * SEEDS + self.step) * 2 + 1
         torch.manual_seed(seed)  # dropout
-        draw = torch.Generator().manual_seed(seed + 1)
-        stored = torch.from_numpy(self._train.images[rows]).to(self._device)
-        frames = torch.from_numpy(self._train.frames[rows]).to(self._device)
-        labels = torch.from_numpy(self._train.labels[rows]).to(self._device)
-        images = augmented(stored, frames, recipe.config.size, recipe.augmentation, draw)
+        draw = torch.Generator(self._device).manual_seed(seed + 1)
+        images, frames, labels = (values[torch.from_numpy(rows).to(self._device)] for values in self._stored)
+        images = augmented(images, frames, recipe.config.size, recipe.augmentation, draw)
         layout = torch.channels_last if how.channels_last else torch.contiguous_format
         self.module.train()
         for name, parameter in self.module.named_parameters():
