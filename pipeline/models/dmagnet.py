@@ -179,15 +179,14 @@ class DilatedDepthwise(nn.Conv2d):
         super().__init__(channels, channels, kernel, padding=kernel // 2 * dilation, dilation=dilation, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
-            return super().forward(x)
-        return polyphase(x, self.weight, self.bias, self.dilation[0])
+        on_cpu = x.device.type == "cpu"
+        return polyphase(x, self.weight, self.bias, self.dilation[0]) if on_cpu else super().forward(x)
 
 
 def polyphase(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
-    """A dilated depthwise convolution (N, C, H, W) as plain ones on its d x d interleaved sub-grids. Exact.
+    """A dilated depthwise convolution (N, C, H, W) as plain ones on its d x d interleaved sub-grids.
 
-    Every tap of a dilated kernel falls on the sub-grid of the output pixel, so the sub-grids never mix.
+    Exact: every tap of a dilated kernel falls on the sub-grid of the output pixel, so they never mix.
     """
     count, channels, height, width = x.shape
     rows, columns = -(-height // dilation), -(-width // dilation)
@@ -223,10 +222,8 @@ class MultiScaleFeedForward(nn.Module):
 class AttentionalFusion(nn.Module):
     """AFF: 2 (w x + (1 - w) identity), w from local and global context; w = 1/2 is the plain residual sum.
 
-    The factor 2 is in the authors' code, not in their formula (reference/networks.md sec. 3.2).
-
-    Both contexts begin small, and so every fusion near the plain sum. At full size the 22 fusions of DMAGNet-F
-    multiply the gradient to a norm of 3,500, against 3, and the network does not learn (96 px, batch 32).
+    The factor 2 is in the authors' code, not in their formula (reference/networks.md sec. 3.2). Both contexts begin
+    small: at full size 22 fusions multiply the gradient to a norm of 3,500, against 5, and nothing is learned.
     """
 
     def __init__(self, channels: int, reduction: int) -> None:
@@ -298,7 +295,5 @@ def _reduce(before: int, after: int, kernel: int, stride: int) -> nn.Sequential:
 def _bottleneck(channels: int, inner: int) -> nn.Sequential:
     last = nn.BatchNorm2d(channels)
     nn.init.constant_(last.weight, FIRST_CONTEXT)
-    return nn.Sequential(
-        nn.Conv2d(channels, inner, 1), nn.BatchNorm2d(inner), nn.ReLU(),
-        nn.Conv2d(inner, channels, 1), last,
-    )  # fmt: skip
+    enter, leave = nn.Conv2d(channels, inner, 1), nn.Conv2d(inner, channels, 1)
+    return nn.Sequential(enter, nn.BatchNorm2d(inner), nn.ReLU(), leave, last)
