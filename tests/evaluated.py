@@ -79,4 +79,4 @@ def recipe(**changes: Any) -> Recipe:
 def trained(root: Path, folder: Path) -> Path:
     """The checkpoint of the recipe, trained."""
     made = recipe()
-    return fit(made, prepare(made, root), root, folder, lambda step: None, "cpu")
+    return fit(made, prepare(made, root), folder, lambda step: None, "cpu")

@@ -55,6 +55,13 @@ def test_an_image_is_cut_or_padded_about_its_middle() -> None:
     assert decode(picture("disc", 3), 1, SIDE, "x").shape == (1, SIDE, SIDE)
 
 
+def test_outside_the_circle_it_can_be_black(root: Path, examples: Examples) -> None:
+    round_ = read_examples(recipe(data={"circle": True}).data, root, 3, {})
+    assert round_.images[:, :, 0, 0].max() == round_.images[:, :, 2, 3].max() == 0
+    assert examples.images[:, :, 2, 3].max() > 0
+    np.testing.assert_array_equal(round_.images[:, :, 12], examples.images[:, :, 12])
+
+
 def test_what_cannot_be_read_is_named(root: Path, tmp_path: Path) -> None:
     with pytest.raises(JobError, match="galaxy 7: the image cannot be decoded"):
         decode(b"no image", 3, SIDE, "galaxy 7")

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data import ImageContract
 from pipeline.errors import JobError
+from pipeline.models.images import IMAGES
+from pipeline.training import clusters
 from pipeline.training.recipe import parse_recipe, plain, read_recipe
 from tests.training_sets import recipe, tree
 
@@ -17,6 +20,21 @@ BASES = ("optical.yaml", "radio.yaml", "gpu.yaml")  # other files extend the fir
 @pytest.mark.parametrize("path", [path for path in sorted(JOBS.glob("*.yaml")) if path.name not in BASES], ids=str)
 def test_every_recipe_that_ships_can_be_read(path: Path) -> None:
     assert read_recipe(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("name", "contract", "classes"),
+    [
+        ("radio_agcnn", IMAGES["first"].contract, IMAGES["first"].classes),
+        ("clusters", clusters.IMAGE, clusters.CLASSES),
+        ("agcnn", IMAGES["decals"].contract, IMAGES["decals"].classes),
+    ],
+)
+def test_a_recipe_promises_the_images_that_its_survey_serves(
+    name: str, contract: ImageContract, classes: tuple[str, ...]
+) -> None:
+    recipe = read_recipe(JOBS / f"{name}.yaml")
+    assert (recipe.image, recipe.data.classes) == (contract, classes)
 
 
 def test_a_recipe_written_as_plain_values_reads_back_the_same() -> None:

@@ -73,6 +73,12 @@ def decode(data: bytes, bands: int, side: int, name: str) -> NDArray[np.uint8]:
     return image
 
 
+def _circle(side: int) -> NDArray[np.uint8]:
+    """(side, side) 1 within the circle that fills the image, 0 outside it."""
+    place = np.arange(side) - (side - 1) / 2
+    return (np.hypot(place, place[:, None]) <= side / 2).astype(np.uint8)
+
+
 def _middle(length: int, side: int) -> tuple[int, int, int]:
     """Where to read, where to write and how many pixels, so that the middles of both lie on each other."""
     return max(0, (length - side) // 2), max(0, (side - length) // 2), min(length, side)
@@ -103,8 +109,9 @@ def _read(table: pa.Table, data: Data, bands: int, test_where: Mapping[str, str]
     images = [
         decode(image, bands, side, f"{name}, {i}") for image, i in zip(_list(table, names.image), ids, strict=True)
     ]
+    whole = np.stack(images) if images else np.zeros((0, bands, side, side), np.uint8)
     return Examples(
-        images=np.stack(images) if images else np.zeros((0, bands, side, side), np.uint8),
+        images=whole * _circle(side) if data.circle else whole,
         labels=np.array([data.classes.index(data.labels[label]) for label in found], np.int64),
         ids=ids,
         groups=ids if names.group is None else _texts(table, names.group),

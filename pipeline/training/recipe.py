@@ -50,6 +50,7 @@ class Data:
     labels: Mapping[str, str]  # label as found -> class; rows of other labels are left out
     columns: Columns = field(default_factory=Columns)
     side: int = 128  # px to which the middle of each image is cut, or black added
+    circle: bool = False  # black outside the circle that fills the image, as the mapping `clipped` serves it
     shows: float = 1.0  # the part of the original's width that an image of the files shows
     radius_multiple: float | None = None  # frame width in half-light radii; null: the whole image
     collection_weights: Mapping[str, float] = field(default_factory=lambda: NONE)  # chance to be drawn, 1 if absent
