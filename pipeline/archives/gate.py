@@ -29,6 +29,13 @@ class LocalGate:
         self._lock = threading.Lock()
         self._limiters: dict[str, Limiter] = {}
 
+    def announce(self, settings: ArchivesSection) -> None:
+        """Follow these policies from now on; what is in flight, and what a host asked for, still counts."""
+        with self._lock:
+            self._settings = settings
+            for host, limiter in self._limiters.items():
+                limiter.policy = settings.policy(host)
+
     def ask(self, host: str, holder: str) -> Lease | Wait:
         with self._lock:
             return self._limiter(host).ask(self._clock(), holder)

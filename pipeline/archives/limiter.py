@@ -14,6 +14,7 @@ from enum import Enum, auto
 from pipeline.archives.policy import HostPolicy
 
 LEAST = 1 / 64  # of the policy's rate, however often the host complains
+ROUNDING = 1e-9
 LEASE = 15.0  # s: a holder that does not renew for so long is dead
 POLL = (0.01, 1.0)  # s between two looks of one who waits for a request to end: at least, at most
 ABSENT = 5.0  # s after which one who waits and does not ask again is taken for dead
@@ -87,7 +88,7 @@ class Limiter:
         if ahead + len(self._flights) >= cap:
             soon = (ahead + 1) * self._seconds / cap
             return self._wait(holder, min(max(soon, POLL[0]), POLL[1]))
-        if self._tokens < ahead + 1 - 1e-9:  # rounding: one who waited as long as we said is due
+        if self._tokens < ahead + 1 - ROUNDING:  # one who waited as long as we said is due
             return self._wait(holder, (ahead + 1 - self._tokens) / self.rate)
         del self._queue[holder]
         self._tokens -= 1
@@ -129,7 +130,7 @@ class Limiter:
     @property
     def in_flight(self) -> int:
         """Requests at once, now."""
-        return max(1, int(self.policy.in_flight * self._factor))
+        return max(1, int(self.policy.in_flight * self._factor + ROUNDING))
 
     def _pass_time(self, now: float) -> None:
         since = now if self._counted is None else max(self._counted, min(now, self._not_before))

@@ -9,6 +9,7 @@ from pipeline.catalogue.commits import Manifest
 from pipeline.data import Chunk, Predictions, WorkUnit
 from pipeline.executors.ray.cluster import ray_session, share_out
 from pipeline.executors.ray.engine import Settings, run_engine
+from pipeline.executors.ray.limits import ClusterGate, cluster_gate, worker_access
 from pipeline.executors.ray.shared import check_shared
 from pipeline.executors.watch import Watch
 from pipeline.inference import Predictor
@@ -34,9 +35,10 @@ class SurveyWork:
     """The stages, bound to one run."""
 
     work: Work
+    gate: ClusterGate
 
     def load(self, unit: WorkUnit, chunk: int) -> Chunk:
-        return load(self.work, unit, chunk)
+        return load(self.work, unit, chunk, worker_access(self.work.job, self.gate))
 
     def networks(self) -> SurveyNetworks:
         return SurveyNetworks(predictor(self.work))
@@ -61,4 +63,4 @@ def run_units(work: Work, units: Iterable[WorkUnit], watch: Watch) -> Iterator[M
             unit_deadline=wanted.unit_deadline,
             grace=wanted.grace,
         )
-        yield from run_engine(SurveyWork(work), units, settings, watch)
+        yield from run_engine(SurveyWork(work, cluster_gate(work.job.archives)), units, settings, watch)

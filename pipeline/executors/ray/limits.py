@@ -1,0 +1,97 @@
+"""One count of every host for the whole Ray cluster: an actor that holds the limiters, and the way to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import ray
+from ray import ObjectRef
+from ray.exceptions import RayActorError
+
+from pipeline.archives.access import Access
+from pipeline.archives.gate import LocalGate
+from pipeline.archives.limiter import Lease, Outcome, Wait
+from pipeline.archives.policy import ArchivesSection
+from pipeline.job import Job
+
+NAME, NAMESPACE = "host-limits", "galaxy-pipeline"  # one for all runs of a cluster
+AGAIN = 1.0  # s after which an actor that died is looked for again
+
+
+class HostLimits:
+    """The actor. It never blocks: who has to wait is told for how long."""
+
+    def __init__(self, settings: ArchivesSection) -> None:
+        self._gate = LocalGate(settings)
+
+    def announce(self, settings: ArchivesSection) -> None:
+        """The policies of a run that begins; they hold for all runs of the cluster from now on."""
+        self._gate.announce(settings)
+
+    def ask(self, host: str, holder: str) -> Lease | Wait:
+        return self._gate.ask(host, holder)
+
+    def renew(self, host: str, lease: Lease) -> None:
+        self._gate.renew(host, lease)
+
+    def done(self, host: str, lease: Lease, outcome: Outcome, retry_after: float | None) -> None:
+        self._gate.done(host, lease, outcome, retry_after)
+
+
+@dataclass(frozen=True)
+class ClusterGate:
+    """A `Gate` to the actor of the cluster: small, picklable, the same from every node.
+
+    An actor that died is started again by whoever asks next; what was in flight then is not counted any more.
+    """
+
+    settings: str  # JSON of the section: an actor that is started again must know it
+
+    def ask(self, host: str, holder: str) -> Lease | Wait:
+        answer: Lease | Wait | None = self._told("ask", host, holder)
+        return Wait(AGAIN) if answer is None else answer
+
+    def renew(self, host: str, lease: Lease) -> None:
+        self._told("renew", host, lease)
+
+    def done(self, host: str, lease: Lease, outcome: Outcome, retry_after: float | None = None) -> None:
+        self._told("done", host, lease, outcome, retry_after)
+
+    def _told(self, method: str, *arguments: Any) -> Any:
+        """What the actor says, None where it is gone."""
+        try:
+            answer: ObjectRef[Any] = getattr(_actor(self.settings), method).remote(*arguments)
+            return ray.get(answer)
+        except RayActorError:
+            _actor.cache_clear()
+            return None
+
+
+def cluster_gate(settings: ArchivesSection) -> ClusterGate:
+    """The gate of a run, whose policies the cluster follows from now on."""
+    _actor.cache_clear()  # of another Ray that this process had before
+    gate = ClusterGate(settings.model_dump_json())
+    ray.get(_actor(gate.settings).announce.remote(settings))
+    return gate
+
+
+@lru_cache(maxsize=2)
+def process_access(archives: str, hosts: tuple[str, ...], gate: ClusterGate) -> Access:
+    """This worker's way to archives, for as long as it lives: connections are kept between chunks."""
+    return Access(ArchivesSection.model_validate_json(archives), hosts, gate)
+
+
+def worker_access(job: Job, gate: ClusterGate) -> Access:
+    return process_access(job.archives.model_dump_json(), job.archive_hosts(), gate)
+
+
+@lru_cache(maxsize=1)
+def _actor(settings: str) -> Any:
+    """The cluster's actor, started where there is none."""
+    section = ArchivesSection.model_validate_json(settings)
+    made: Any = ray.remote(HostLimits).options(
+        name=NAME, namespace=NAMESPACE, get_if_exists=True, num_cpus=0, max_restarts=0
+    )
+    return made.remote(section)
