@@ -19,8 +19,12 @@ from pipeline.errors import CatalogueError, JobError, OutputLocked
 from pipeline.executors.cutting import CutoutSummary, write_cutouts
 from pipeline.executors.lock import OutputLock
 from pipeline.executors.watch import StopRequest
+from pipeline.models.checkpoint import CLASSES
 from pipeline.planner.plan import open_plan
 from pipeline.storage import Storage
+from pipeline.training.examples import read_examples
+from pipeline.training.recipe import plain
+from tests.evaluated import recipe
 from tests.mock_reading import truth
 from tests.runs import mock_job
 
@@ -149,3 +153,13 @@ def test_the_verb_counts_what_it_wrote(tmp_path: Path, mock_tree: Path, checkpoi
     done = CliRunner().invoke(app, ["cutouts", "decals", "--output", str(tmp_path / "out"), *line])
     assert done.exit_code == 0, done.output
     assert len(rows_of(tmp_path / "out")) == 24
+
+
+def test_the_trainer_reads_what_was_cut(cut: Path) -> None:
+    data = plain(recipe().data) | {"images": ["cutouts"], "side": 64, "columns": {"id": "object_id"}}
+    found = read_examples(recipe(data=data).data, cut, 3, {})
+    rows = {str(row["object_id"]): row for row in rows_of(cut).to_pylist() if row["image"] is not None}
+    assert sorted(found.ids) == sorted(rows)
+    for name, image, label in zip(found.ids, found.images, found.labels, strict=True):
+        assert CLASSES[label] == rows[str(name)]["class6"]
+        assert np.array_equal(image, pixels(rows[str(name)]["image"]))

@@ -93,7 +93,7 @@ def test_the_command_writes_every_galaxy_under_every_telescope(tmp_path: Path) -
     table = pq.read_table(path)
     assert table.num_rows == len(set(table["id"].to_pylist())) == 6 * len(TELESCOPES)
     assert sorted(set(table["telescope"].to_pylist())) == sorted(TELESCOPES)
-    expected = next(stamps(6, 4, TELESCOPES["decals"], replace(SMALL, size=32), 0.25))
+    expected = next(stamps(6, 4, TELESCOPES["decals"], replace(SMALL, size=32), 0.35))
     image = np.asarray(Image.open(io.BytesIO(table["image"][0].as_py())))
     assert np.array_equal(image.transpose(2, 0, 1), expected.image)
     assert np.array_equal(unpacked_masks(table["mask"].to_pylist())[0].numpy(), expected.mask)

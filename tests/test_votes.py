@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import csv, parquet
 
 from pipeline.errors import JobError
-from pipeline.training.votes import CLASSES, NO_CLASS, TOTALS, VOTES, Cuts, classes_of_votes, counts_of_votes
+from pipeline.training.examples import read_examples
+from pipeline.training.recipe import plain
+from pipeline.training.votes import (
+    CLASSES,
+    NO_CLASS,
+    TOTALS,
+    VOTES,
+    Cuts,
+    classes_of_votes,
+    counts_of_votes,
+    read_votes,
+)
+from tests.evaluated import png, recipe
 
 CLEAR = {
     "round": {"smooth": 0.9, "round": 0.8},
@@ -84,3 +100,27 @@ def test_a_table_that_lacks_votes_is_refused_by_name() -> None:
     del rows[VOTES["merger"]]
     with pytest.raises(JobError, match="merging_merger_fraction"):
         classes_of_votes(rows)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_of_votes_labels_the_images_of_a_recipe(tmp_path: Path, ending: str) -> None:
+    votes = table(CLEAR["spiral"], CLEAR["round"], {"smooth": 0.4})
+    named = pa.table({"iauname": ["J1", "J2", "J3"], **votes})
+    write = csv.write_csv if ending == "csv" else parquet.write_table
+    write(named, tmp_path / f"votes.{ending}")
+    images = {"id": ["J2", "J1", "J3", "J4"], "class6": ["merger"] * 4, "image": [png(k, k) for k in range(4)]}
+    parquet.write_table(pa.table(images), tmp_path / "images.parquet")
+    data = {**plain(recipe().data), "images": ["images.parquet"], "votes": {"table": f"votes.{ending}"}}
+    data["columns"] = {}
+    found = read_examples(recipe(data=data).data, tmp_path, 3, {})
+    assert {str(i): CLASSES[k] for i, k in zip(found.ids, found.labels, strict=True)} == {"J1": "spiral", "J2": "round"}
+    data["votes"] = {"table": f"votes.{ending}", "cuts": {"smooth": 0.3, "roundness": 0.0}}
+    assert set(read_examples(recipe(data=data).data, tmp_path, 3, {}).ids) == {"J1", "J2", "J3"}
+
+
+def test_votes_that_name_no_galaxies_are_refused(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"name": ["J1"], **table(CLEAR["round"])}), tmp_path / "votes.parquet")
+    with pytest.raises(JobError, match="lacks the column iauname"):
+        read_votes(tmp_path / "votes.parquet", "iauname")
+    with pytest.raises(JobError, match="cannot read the votes"):
+        read_votes(tmp_path / "none.csv", "iauname")

@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=300, help="galaxies")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--jitter", type=float, default=0.25, help="image sides from the centre, at most, along an axis"
+        "--jitter", type=float, default=0.35, help="image sides from the centre, at most, along an axis"
     )
     parser.add_argument("--size", type=int, default=128, help="pixels a side")
     given = parser.parse_args(arguments)

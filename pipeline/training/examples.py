@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from pipeline.errors import JobError
 from pipeline.training.frames import frame_fractions, half_light_radii
 from pipeline.training.recipe import Data
+from pipeline.training.votes import read_votes
 
 NO_LABEL = -1
 
@@ -46,9 +47,13 @@ class Examples:
 def read_examples(data: Data, root: Path, bands: int, test_where: Mapping[str, str]) -> Examples:
     """The labelled images of the recipe's files, in the files' order.
 
-    Raises JobError where a file lacks a column, an image cannot be decoded, or no row has a label that is asked for.
+    Rows without an image, as `pipeline cutouts` writes them, are left out. Raises JobError where a file lacks a
+    column, an image cannot be decoded, or no row has a label that is asked for.
     """
-    parts = [_read(table, data, bands, test_where, name) for name, table in _tables(data, root)]
+    votes = data.votes
+    voted = read_votes(root / votes.table, votes.id, votes.cuts) if votes.table else None
+    tables = ((name, _voted(table, data, voted)) for name, table in _tables(data, root))
+    parts = [_read(table, data, bands, test_where, name) for name, table in tables]
     if not sum(map(len, parts)):
         raise JobError(f"no row of {', '.join(data.images)} has one of the labels {', '.join(data.labels)}")
     return Examples(
@@ -99,9 +104,8 @@ def _read(table: pa.Table, data: Data, bands: int, test_where: Mapping[str, str]
     used = [column for column in asdict(names).values() if column is not None]
     if missing := [column for column in used if column not in table.column_names]:
         raise JobError(f"{name} lacks the columns {', '.join(missing)}")
-    table = table.filter(
-        pc.is_in(table[names.label].cast(pa.string()), value_set=pa.array(list(data.labels), pa.string()))
-    )
+    wanted = pc.is_in(table[names.label].cast(pa.string()), value_set=pa.array(list(data.labels), pa.string()))
+    table = table.filter(pc.and_(wanted, pc.is_valid(table[names.image])))
     found, ids = _texts(table, names.label), _texts(table, names.id)
     side = data.side
     width = _numbers(table, names.width)
@@ -120,6 +124,16 @@ def _read(table: pa.Table, data: Data, bands: int, test_where: Mapping[str, str]
         half_light=(half_light / (width * data.shows)).astype(np.float32),
         fixed_test=_where(table, test_where),
     )
+
+
+def _voted(table: pa.Table, data: Data, voted: Mapping[str, str] | None) -> pa.Table:
+    """The table with the label that votes give each image, none where they give none."""
+    names = data.columns
+    if voted is None or names.id not in table.column_names:
+        return table
+    labels = pa.array([voted.get(name) for name in _texts(table, names.id)], pa.string())
+    kept = [name for name in table.column_names if name != names.label]
+    return table.select(kept).append_column(names.label, labels)
 
 
 def _where(table: pa.Table, conditions: Mapping[str, str]) -> NDArray[np.bool_]:

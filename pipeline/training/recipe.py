@@ -21,6 +21,7 @@ from pipeline.errors import CheckpointError, JobError
 from pipeline.models import NETWORKS
 from pipeline.models.header import read_fields
 from pipeline.models.network import NetworkConfig
+from pipeline.training.votes import Cuts
 
 Padding = Literal["reflection", "zeros"]
 Precision = Literal["float32", "bfloat16"]
@@ -42,6 +43,15 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class Votes:
+    """A table of Galaxy Zoo votes that labels the images (training/votes.py)."""
+
+    table: str = ""  # Parquet or CSV below the data root; "": the images' own column says what they are
+    id: str = "iauname"  # its column that holds the images' ids
+    cuts: Cuts = field(default_factory=Cuts)
+
+
+@dataclass(frozen=True)
 class Data:
     """Which images, and what of them a network sees."""
 
@@ -49,6 +59,7 @@ class Data:
     classes: tuple[str, ...]  # in the order of the logits
     labels: Mapping[str, str]  # label as found -> class; rows of other labels are left out
     columns: Columns = field(default_factory=Columns)
+    votes: Votes = field(default_factory=Votes)
     side: int = 128  # px to which the middle of each image is cut, or black added
     circle: bool = False  # black outside the circle that fills the image, as the mapping `clipped` serves it
     shows: float = 1.0  # the part of the original's width that an image of the files shows

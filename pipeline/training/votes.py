@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import csv, parquet
 
 from pipeline.errors import JobError
 
@@ -89,6 +92,27 @@ def counts_of_votes(table: Mapping[str, Fractions], cuts: Cuts = Cuts()) -> dict
     """How many galaxies each class gets, and how many none."""
     found = classes_of_votes(table, cuts)
     return {name: int((found == k).sum()) for k, name in enumerate(CLASSES)} | {"none": int((found == NO_CLASS).sum())}
+
+
+def read_votes(path: Path, name: str, cuts: Cuts = Cuts()) -> dict[str, str]:
+    """Galaxy -> its class, of those that get one, in a table (Parquet or CSV) whose column `name` names galaxies.
+
+    Raises JobError where it cannot be read, or lacks a column.
+    """
+    try:
+        table = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise JobError(f"cannot read the votes {path}: {error}") from error
+    if name not in table.column_names:
+        raise JobError(f"{path} lacks the column {name}, which names the galaxies")
+    numbers = {
+        column: table[column].cast(pa.float64()).to_numpy()
+        for column in (*VOTES.values(), *TOTALS)
+        if column in table.column_names
+    }
+    found = classes_of_votes(numbers, cuts)
+    galaxies = table[name].cast(pa.string()).to_pylist()
+    return {galaxy: CLASSES[k] for galaxy, k in zip(galaxies, found, strict=True) if k != NO_CLASS}
 
 
 def _enough(table: Mapping[str, Fractions], rows: int, cuts: Cuts) -> NDArray[np.bool_]:
