@@ -57,6 +57,7 @@ class RowFlag(IntFlag):
     MISSING_BAND = 1 << 8  # one of the contract's bands has no data here
     PARTIAL_COVERAGE = 1 << 9  # a band lacks more than a fifth of its pixels
     PREVIEW = 1 << 10  # of a resampled all-sky image (HiPS): shapes, no photometry
+    RESAMPLED = 1 << 11  # the pixels are a cutout service's, which resamples, and not the tile's own
 
 
 NOVEL = 2.0  # novelty from which OUT_OF_DISTRIBUTION is set: one held-out training galaxy in a hundred is as novel

@@ -22,6 +22,7 @@ from pipeline.archives.policy import ArchivesSection, host_of
 from pipeline.catalogue.documents import Publication
 from pipeline.data import Way
 from pipeline.errors import JobError
+from pipeline.planner.link import Link
 from pipeline.sources.batches import Columns, Region, Selection
 from pipeline.storage import without_credentials
 from pipeline.surveys.euclid import EuclidConfig
@@ -141,6 +142,16 @@ class Job(_Section):
         if views := {prefix: section.views for prefix, section in sorted(self.networks.items()) if section.views != 1}:
             decisive["views"] = views
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+    def link(self, url: str) -> Link:
+        """The way to the host of `url`: what its policy allows, and what is assumed of the line."""
+        policy = self.archives.policy(host_of(url))
+        return Link(self.ways.latency, self.ways.bandwidth, policy.in_flight, policy.rate)
+
+    @property
+    def gap(self) -> int:
+        """Bytes that cost as much as a request to the mirror, for whoever reads it by ranges."""
+        return self.link(self.mirror or "").gap
 
     def archive_hosts(self) -> tuple[str, ...]:
         """The hosts that the job itself names, as `host_of` has them: those of its mirror and its survey."""

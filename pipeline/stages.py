@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.archives.access import Access
+from pipeline.archives.arrival import arriving
 from pipeline.archives.opener import Opener
 from pipeline.catalogue.commits import UnitFacts, commit_unit, committed_table
 from pipeline.catalogue.contract import NetworkColumns
@@ -37,6 +38,7 @@ from pipeline.data import (
     RowFlag,
     Source,
     Status,
+    Way,
     WorkUnit,
 )
 from pipeline.errors import CatalogueError, CheckpointError, SourceError
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from pipeline.catalogue.commits import Manifest
     from pipeline.inference import Predictor
 
+_WAY = "_way"  # of a row, for as long as it is loaded
 MASKED_LIMIT = 0.1  # of the cutout, from which the row is flagged
 
 
@@ -81,10 +84,9 @@ def load(work: Work, unit: WorkUnit, chunk: int, access: Access | None = None) -
     """
     started = time.perf_counter()
     plan, survey = _opened(work)
-    rows = pending_rows(work, unit, plan.rows(unit, chunk))
-    with Opener(work.job.mirror, access) as opener:
-        drawn = [_draw(work.image, survey, opener, source) for source in _sources(rows)]
-        bytes_read = opener.bytes_read
+    ways = pa.array(unit.chunk_ways(chunk), pa.string())
+    rows = pending_rows(work, unit, plan.rows(unit, chunk).append_column(_WAY, ways))
+    drawn, bytes_read = _drawn_by_ways(work, survey, access, rows)
     images = [row.image for row in drawn if row.image is not None]
     size = work.image.size
     return Chunk(
@@ -202,7 +204,27 @@ class _Drawn:
     image: NDArray[np.uint8] | None = None
 
 
-def _draw(contract: ImageContract, survey: Survey, opener: Opener, source: Source) -> _Drawn:
+def _drawn_by_ways(work: Work, survey: Survey, access: Access | None, rows: pa.Table) -> tuple[list[_Drawn], int]:
+    """Every row in order, and the bytes that they took: those of each way together, as the plan has it."""
+    sources, ways = _sources(rows), rows[_WAY].to_pylist()
+    drawn: dict[int, _Drawn] = {}
+    bytes_read = 0
+    for way in dict.fromkeys(ways):
+        numbers = [number for number, its in enumerate(ways) if its == way]
+        wanted = [(sources[number], _width(work.image, sources[number])) for number in numbers]
+        with Opener(work.job.mirror, access, work.job.gap if way == "ranges" else None) as opener:
+            for number, source in zip(numbers, arriving(survey, opener, wanted, way), strict=True):
+                drawn[number] = _draw(work.image, survey, opener, source, way)
+            bytes_read += opener.bytes_read
+    return [drawn[number] for number in range(len(sources))], bytes_read
+
+
+def _width(contract: ImageContract, source: Source) -> float | None:
+    """Arcsec of sky to cut around a source."""
+    return width_to_cut(contract, field_of_view(contract.fov, source.radius)[0])
+
+
+def _draw(contract: ImageContract, survey: Survey, opener: Opener, source: Source, way: Way) -> _Drawn:
     width, limited = field_of_view(contract.fov, source.radius)
     opened: list[Product] = []
 
@@ -211,7 +233,7 @@ def _draw(contract: ImageContract, survey: Survey, opener: Opener, source: Sourc
         return opener(product)
 
     try:
-        cutout = survey.cut(recording, source, width_to_cut(contract, width))
+        cutout = survey.cut(recording, source, width_to_cut(contract, width), way)
     except SourceError as error:
         return _Drawn(error.status, str(error), opener.integrity(opened))
     integrity = opener.integrity(opened)
@@ -219,6 +241,8 @@ def _draw(contract: ImageContract, survey: Survey, opener: Opener, source: Sourc
     flags |= cutout.flags
     if limited:
         flags |= RowFlag.FOV_LIMITED
+    if way == "cutout":
+        flags |= RowFlag.RESAMPLED
     if cutout.masked_fraction > MASKED_LIMIT:
         flags |= RowFlag.MASKED
     fov = frame_width(cutout) if width is None else width

@@ -46,6 +46,7 @@ def mock_job(tree: Path, checkpoint: Path, *overrides: str, executor: str = "loc
         f"mirror={tree}",
         f"networks.dmagnet.checkpoint={checkpoint}",
         f"engine.executor={executor}",
+        "ways.use=[file]",
         "units.sources=8",
         "units.chunk=4",
     ]

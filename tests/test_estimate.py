@@ -10,8 +10,9 @@ import pytest
 from pipeline.data import Layout, Way
 from pipeline.planner.estimate import estimate
 from pipeline.planner.kinds import TileKind, tile_kind
+from pipeline.planner.link import Link
 from pipeline.planner.planning import Division, UnitSize
-from pipeline.planner.ways import Cost, Link, TileCosts
+from pipeline.planner.ways import Cost, TileCosts
 from tests.plans import SMALL, Squares, planned, sky
 
 IMAGE = Layout((3600, 3600), (100, 100), 13.72e6, 0.262, margin=82)

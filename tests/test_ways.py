@@ -13,8 +13,9 @@ from pipeline.archives.heads import Head, PlainPixels, head_of, merged
 from pipeline.archives.ranges import FIRST
 from pipeline.data import Layout, Way
 from pipeline.planner.kinds import TileKind
+from pipeline.planner.link import Link
 from pipeline.planner.touched import touched
-from pipeline.planner.ways import WAYS, Link, TileCosts
+from pipeline.planner.ways import WAYS, TileCosts
 
 IMAGE = Layout((3600, 3600), (100, 100), 13.72e6, 0.262, margin=82)
 MASK = Layout((3600, 3600), (100, 100), 0.06e6, 0.262, "hcompress", 82)

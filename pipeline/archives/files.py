@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -33,7 +35,7 @@ _LINK = re.compile(r"""href=["']?([^"'?#> ]+)""", re.IGNORECASE)
 class ArchiveFiles:
     """Paths on this disk for the files below `root`: a folder, an fsspec URL, or None for names as they stand.
 
-    A context manager: what was fetched is removed at its end, and on any error.
+    A context manager: what was fetched is removed at its end, and on any error. Thread-safe.
     """
 
     def __init__(self, root: str | None, access: Access | None = None) -> None:
@@ -43,8 +45,11 @@ class ArchiveFiles:
         self._given = access
         self._folder: Path | None = None
         self._fetched: set[Path] = set()
+        self._numbers = count()
+        self._lock = threading.Lock()
         self._vouched: dict[Path, bool] = {}
         self._listings: dict[str, str | None] = {}
+        self._asking: dict[str, threading.Lock] = {}
         self.bytes_fetched = 0
         self.requests = 0  # files asked for, wherever they came from
 
@@ -71,7 +76,8 @@ class ArchiveFiles:
         Raises FileNotFoundError where the archive has no such file, ArchiveError where it gives no answer or
         no FITS file, BadImage for a file that contradicts its checksum and a name that leads out of the root.
         """
-        self.requests += 1
+        with self._lock:
+            self.requests += 1
         url = name if rendered else self._url(name)
         place = _local(url)
         if place is not None:
@@ -99,8 +105,19 @@ class ArchiveFiles:
         self._vouched[held.path] = held.facts.checked or published is not None
         return held.path
 
-    def read(self, name: str, start: int, stop: int, etag: str | None = None) -> Answer:
-        """The bytes [start, stop) of the file `name`, of the version `etag` where that is known.
+    def in_place(self, name: str) -> bool:
+        """Whether the file `name` is on this disk already, if it is anywhere."""
+        return _local(self._url(name)) is not None
+
+    def new_path(self) -> Path:
+        """A name for a file of the caller's own, which goes with all others."""
+        path = self._temporary / str(next(self._numbers))
+        self._fetched.add(path)
+        return path
+
+    def read(self, name: str, start: int, stop: int, *, etag: str | None = None, fresh: bool = False) -> Answer:
+        """The bytes [start, stop) of the file `name`, of the version `etag` where that is known; `fresh`: from the
+        archive itself.
 
         Raises like `path`, and ArchiveChanged where the archive has another version by now. No checksum vouches for
         a part of a file.
@@ -112,8 +129,10 @@ class ArchiveFiles:
             target.write_bytes(answer.data or b"")
             return _facts(answer, without_credentials(url), part=f"{start}-{stop}")
 
-        self.requests += 1
-        held = self._held(f"{without_credentials(url)} {start}-{stop}", fetch, lambda facts: etag in (None, facts.etag))
+        with self._lock:
+            self.requests += 1
+        accept = (lambda facts: False) if fresh else (lambda facts: etag in (None, facts.etag))
+        held = self._held(f"{without_credentials(url)} {start}-{stop}", fetch, accept)
         data = held.path.read_bytes()
         self.release(held.path)
         facts = held.facts
@@ -159,7 +178,7 @@ class ArchiveFiles:
             if cache is not None:
                 held = cache.file(key, self._temporary, fetch, accept)
             else:
-                path = self._temporary / str(self.requests)
+                path = self._temporary / str(next(self._numbers))
                 held = Held(path, fetch(path), fetched=True)
         except OSError as error:
             if is_full(error):
@@ -167,15 +186,19 @@ class ArchiveFiles:
             raise
         self._fetched.add(held.path)
         if held.fetched:
-            self.bytes_fetched += held.facts.size
+            with self._lock:
+                self.bytes_fetched += held.facts.size
         return held
 
     def _published(self, name: str, expected: Expected) -> str | None:
         """The SHA-256 that the survey publishes for the file, if it does."""
         if expected.sums is None or not self._access.published_sums:
             return None
-        if expected.sums not in self._listings:
-            self._listings[expected.sums] = self._listing(expected.sums)
+        with self._lock:
+            alone = self._asking.setdefault(expected.sums, threading.Lock())
+        with alone:
+            if expected.sums not in self._listings:
+                self._listings[expected.sums] = self._listing(expected.sums)
         listing = self._listings[expected.sums]
         return None if listing is None else published_sum(listing, name)
 
@@ -209,16 +232,18 @@ class ArchiveFiles:
 
     @property
     def _access(self) -> Access:
-        if self._given is None:
-            hosts = [host_of(self.root)] if self.root is not None else []
-            self._given = self._ending.enter_context(Access(ArchivesSection(), hosts))
-        return self._given
+        with self._lock:
+            if self._given is None:
+                hosts = [host_of(self.root)] if self.root is not None else []
+                self._given = self._ending.enter_context(Access(ArchivesSection(), hosts))
+            return self._given
 
     @property
     def _temporary(self) -> Path:
-        if self._folder is None:
-            self._folder = Path(self._ending.enter_context(tempfile.TemporaryDirectory(prefix="pipeline-")))
-        return self._folder
+        with self._lock:
+            if self._folder is None:
+                self._folder = Path(self._ending.enter_context(tempfile.TemporaryDirectory(prefix="pipeline-")))
+            return self._folder
 
 
 def _local(url: str) -> Path | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,12 +27,10 @@ _VERSIONS = 3  # of a file that are begun, where it changes while it is read
 
 
 class ReadRange(Protocol):
-    """`Client.read`."""
+    """The bytes [start, stop) of one file. Raises ArchiveChanged where it is not the version `etag` any more."""
 
-    def __call__(
-        self, url: str, start: int | None = None, stop: int | None = None, *, etag: str | None = None
-    ) -> Answer:
-        """The bytes [start, stop) of the version `etag`. Raises ArchiveChanged where there is another by now."""
+    def __call__(self, start: int, stop: int, *, etag: str | None = None, fresh: bool = False) -> Answer:
+        """`fresh`: not from a cache."""
         ...
 
 
@@ -42,11 +41,10 @@ class RangedImage:
     likes; then no section has to wait. Raises what the client raises, and BadImage.
     """
 
-    def __init__(self, read: ReadRange, url: str, path: Path, name: str, gap: int) -> None:
+    def __init__(self, read: ReadRange, path: Path, name: str, gap: int) -> None:
         """`path`: where the sparse file goes; `gap`: bytes that cost as much as a request."""
         self.name = name
-        self.requests = self.bytes_fetched = 0
-        self._read, self._url, self._path, self._gap = read, url, path, gap
+        self._read, self._path, self._gap = read, path, gap
         self._lock = threading.RLock()
         self._image: FitsImage | None = None
         self._versions = 0
@@ -82,7 +80,7 @@ class RangedImage:
         """Fetch one range. Where the file is another one by now, it is begun anew, and all is missing again."""
         etag = self._etag
         try:
-            answer = self._ask(*span, etag)
+            answer = self._read(*span, etag=etag)
         except ArchiveChanged:
             with self._lock:
                 if self._etag == etag:
@@ -93,6 +91,11 @@ class RangedImage:
         with self._lock:
             if self._etag == etag:
                 self._write(span[0], answer)
+
+    def try_to_fetch(self, span: Span) -> None:
+        """Fetch one range, or leave it for the section that needs it to fail."""
+        with suppress(FileNotFoundError, ArchiveError, BadImage):
+            self.fetch(span)
 
     def section(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Pixels [y0, y1) x [x0, x1), as `FitsImage` reads them."""
@@ -130,7 +133,7 @@ class RangedImage:
         self._etag: str | None = None
         self._held: NDArray[np.int64] = np.empty((0, 2), np.int64)
         self._path.write_bytes(b"")
-        first = self._ask(0, FIRST, None)
+        first = self._read(0, FIRST, fresh=self._versions > 1)
         self._etag = first.etag
         self._write(0, first)
         data, found = first.data or b"", head_of(first.data or b"", self.name)
@@ -153,21 +156,16 @@ class RangedImage:
     def _longer(self, data: bytes, length: int) -> bytes:
         if length > _LONGEST_HEAD:
             raise BadImage(f"{self.name}: no image in the first {len(data)} bytes")
-        more = self._ask(len(data), length, self._etag)
+        more = self._read(len(data), length, etag=self._etag)
         self._write(len(data), more)
         return data + (more.data or b"")
 
     def _rest(self, have: int, total: int | None) -> None:
         """What cannot be planned is read whole."""
-        if total is None or have < total:
-            self._write(have, self._ask(have, total, self._etag))
-
-    def _ask(self, start: int, stop: int | None, etag: str | None) -> Answer:
-        answer = self._read(self._url, start, stop, etag=etag)
-        with self._lock:
-            self.requests += answer.requests
-            self.bytes_fetched += answer.size
-        return answer
+        if total is None:
+            raise ArchiveError(f"{self.name}: the archive does not say how long the file is")
+        if have < total:
+            self._write(have, self._read(have, total, etag=self._etag))
 
     def _write(self, start: int, answer: Answer) -> None:
         data = answer.data or b""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.data import Way
     from pipeline.job import Job
     from pipeline.planner.estimate import Estimate, WayEstimate
-    from pipeline.planner.ways import Link
+    from pipeline.planner.link import Link
 
 COLUMNS = ("way", "tiles", "requests", "bytes", "link busy", "CPU", "GPU")
 NAMES: Mapping[Way, str] = {"file": "whole files", "ranges": "byte ranges", "cutout": "cutout service"}

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from pipeline.archives.policy import host_of
 from pipeline.data import ImageContract, Source, Way
 from pipeline.errors import JobError, SourceError
 from pipeline.job import Job
 from pipeline.planner.kinds import TileKind, on_this_disk, tile_kind
+from pipeline.planner.link import Link
 from pipeline.planner.planning import Choose
-from pipeline.planner.ways import Link, TileCosts
+from pipeline.planner.ways import TileCosts
 from pipeline.preprocess import field_of_view
 from pipeline.surveys import Survey
 
@@ -44,8 +44,10 @@ def chooser(job: Job, image: ImageContract, survey: Survey) -> Choose:
 def tile_costs(job: Job, image: ImageContract, survey: Survey, sample: Sequence[Source]) -> TileCosts:
     """What tiles cost by every way that there is for them, allowed or not."""
     widths = [field_of_view(image.fov, source.radius)[0] for source in sample]
+    found = tile_kind(survey, sample[0], widths, job.mirror)
     kind = replace(
-        tile_kind(survey, sample[0], widths, job.mirror),
+        found,
+        listings=found.listings if job.archives.published_sums else 0,
         chunk=job.units.chunk,
         kept=job.archives.cache.url is not None,
     )
@@ -58,17 +60,12 @@ def _links(job: Job, survey: Survey, source: Source, kind: TileKind) -> Mapping[
     product = next(iter(survey.products(source.tile)), None)
     if product is not None and "file" in survey.ways:
         local = on_this_disk(job.mirror, product) is not None
-        links["file"] = DISK if local else _link(job, product.path if "://" in product.path else str(job.mirror))
+        links["file"] = DISK if local else job.link(product.path if "://" in product.path else str(job.mirror))
         if "ranges" in survey.ways and kind.files and not local:
             links["ranges"] = links["file"]
     if "cutout" in survey.ways and kind.answers:
-        links["cutout"] = _link(job, _service(survey, source))
+        links["cutout"] = job.link(_service(survey, source))
     return links
-
-
-def _link(job: Job, url: str) -> Link:
-    policy = job.archives.policy(host_of(url))
-    return Link(job.ways.latency, job.ways.bandwidth, policy.in_flight, policy.rate)
 
 
 def _service(survey: Survey, source: Source) -> str:

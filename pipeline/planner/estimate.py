@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.data import Way
+from pipeline.planner.link import Link
 from pipeline.planner.plan import Plan, part_name
-from pipeline.planner.ways import Cost, Link, TileCosts
+from pipeline.planner.ways import Cost, TileCosts
 
 UNIT_BYTES = 16  # of a row: what the pipeline adds whatever the networks (HEALPix, field, pixel scale, mask, words)
 GPU_FLOPS = 20e12  # per second in bfloat16 on a T4 (engine-catalogue-ops.md 6): a small GPU, so a careful number

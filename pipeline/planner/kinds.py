@@ -28,6 +28,7 @@ class TileKind:
     halves: tuple[float, ...]  # pixels: half the width of sources' boxes, a representative sample
     answers: tuple[float, ...] = ()  # bytes of the cutout service's answers for one source
     count: int = 0  # files of a tile, known or not
+    listings: int = 0  # of their published sums, that come with whole files
     chunk: int = 256  # sources of a load task
     kept: bool = False  # in a cache for the whole run: then a neighbour's files are there, before or after
 
@@ -50,6 +51,7 @@ def tile_kind(survey: Survey, source: Source, widths: Sequence[float | None], ro
         halves=tuple(_half(width, scale) for width in arcsec),
         answers=_answers(survey, source, arcsec),
         count=len(products),
+        listings=len({product.expected.sums for product in products if product.expected.sums}),
     )
 
 

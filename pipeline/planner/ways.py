@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.data import Way
 from pipeline.planner.kinds import TileKind
+from pipeline.planner.link import Link
 from pipeline.planner.touched import touched
 
 WAYS: tuple[Way, ...] = ("file", "ranges", "cutout")
@@ -32,25 +33,6 @@ OPEN_SECONDS = 1.5e-3  # of a file: headers, table of tiles
 REQUEST_SECONDS = 2e-3
 BYTE_SECONDS = 3e-9  # received, hashed, written
 SOURCE_SECONDS = 4e-3  # of a source: its cutout put together and drawn
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """The way to an archive. What it allows is the job's policy for the host; the rest is assumed."""
-
-    latency: float = 0.08  # s of a request
-    bandwidth: float = 10e6  # bytes / s of one connection
-    in_flight: int = 4  # requests at once
-    rate: float = 5.0  # requests / s
-
-    def seconds(self, requests: float, size: float) -> float:
-        """How long so many requests for so many bytes take, all connections kept busy."""
-        return max(requests / self.rate, (requests * self.latency + size / self.bandwidth) / self.in_flight)
-
-    @property
-    def gap(self) -> int:
-        """Bytes that cost as much time as a request."""
-        return int(self.bandwidth * max(self.latency, self.in_flight / self.rate))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +98,8 @@ def _by_file(kind: TileKind, sources: int, link: Link) -> Cost:
     size = sum(layout.bytes for layout in kind.files)
     beside = sum(layout.bytes for layout in kind.files[: kind.images])
     pixels = [part.pixels for part in seen]
-    fetched = Cost(len(kind.files) + neighbours * kind.images, size + neighbours * beside)
+    requests = len(kind.files) + kind.listings + neighbours * (kind.images + kind.listings)
+    fetched = Cost(requests, size + neighbours * beside)
     return fetched + _decoding(kind, sources, pixels, fetched)
 
 

@@ -20,8 +20,13 @@ from pipeline.data import Cutout, Product, Source, Way
 class TileImage(Protocol):
     """One opened FITS image. Raises BadImage, naming the file, where its bytes cannot be decoded."""
 
-    shape: tuple[int, ...]  # (H, W), or (C, H, W) for a file that holds several bands
-    header: Mapping[str, Any]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W), or (C, H, W) for a file that holds several bands."""
+        ...
+
+    @property
+    def header(self) -> Mapping[str, Any]: ...
 
     def section(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Pixels [y0, y1) x [x0, x1) of the image, native byte order; inside the image only."""
