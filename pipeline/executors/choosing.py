@@ -13,7 +13,7 @@ from pipeline.planner.kinds import TileKind, on_this_disk, tile_kind
 from pipeline.planner.link import Link
 from pipeline.planner.planning import Choose
 from pipeline.planner.ways import TileCosts
-from pipeline.preprocess import field_of_view
+from pipeline.preprocess import field_of_view, width_to_cut
 from pipeline.surveys import Survey
 
 DISK = Link(latency=0.0, bandwidth=math.inf, in_flight=1, rate=math.inf)  # files in place ask nobody
@@ -43,7 +43,7 @@ def chooser(job: Job, image: ImageContract, survey: Survey) -> Choose:
 
 def tile_costs(job: Job, image: ImageContract, survey: Survey, sample: Sequence[Source]) -> TileCosts:
     """What tiles cost by every way that there is for them, allowed or not."""
-    widths = [field_of_view(image.fov, source.radius)[0] for source in sample]
+    widths = [width_to_cut(image, field_of_view(image.fov, source.radius)[0]) for source in sample]
     found = tile_kind(survey, sample[0], widths, job.mirror)
     kind = replace(
         found,
