@@ -20,9 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pipeline.archives.policy import ArchivesSection, host_of
 from pipeline.catalogue.documents import Publication
-from pipeline.data import Way
 from pipeline.errors import JobError
-from pipeline.planner.link import Link
+from pipeline.planner.link import Link, WaysSection
 from pipeline.sources.batches import Columns, Region, Selection
 from pipeline.storage import without_credentials
 from pipeline.surveys.euclid import EuclidConfig
@@ -67,19 +66,6 @@ class UnitsSection(_Section):
 
     sources: Annotated[int, Field(gt=0)] = 4096
     chunk: Annotated[int, Field(gt=0)] = 256  # sources a load task: 50 MB of 3x256x256 images
-
-
-class WaysSection(_Section):
-    """By which way pixels come: whole files, byte ranges, or the survey's cutout service.
-
-    The plan takes for each tile the way that is fastest. The numbers of the link only choose between ways, but a
-    cutout service resamples its pixels, so whether it may be used counts as part of what is computed.
-    """
-
-    use: tuple[Way, ...] = Field(default=("file", "ranges", "cutout"), min_length=1)  # one alone is forced
-    latency: Annotated[float, Field(ge=0)] = 0.08  # s of a request. Assumed: across an ocean (archives.md 3.3)
-    bandwidth: Annotated[float, Field(gt=0)] = 10e6  # bytes / s of one connection, assumed (same)
-    cores: Annotated[int, Field(gt=0)] = 16  # that load at the same time, where engine.loads does not say
 
 
 class EngineSection(_Section):
@@ -145,8 +131,7 @@ class Job(_Section):
 
     def link(self, url: str) -> Link:
         """The way to the host of `url`: what its policy allows, and what is assumed of the line."""
-        policy = self.archives.policy(host_of(url))
-        return Link(self.ways.latency, self.ways.bandwidth, policy.in_flight, policy.rate)
+        return self.ways.link(self.archives.policy(host_of(url)))
 
     @property
     def gap(self) -> int:
