@@ -241,16 +241,17 @@ def test_a_table_is_read_by_the_names_that_were_asked_for(mock_tree: Path, serve
 
 
 def test_what_a_table_cannot_give_is_said_by_name(mock_tree: Path, server: Server) -> None:
-    for root in (str(mock_tree), server.url):
-        with pytest.raises(JobError, match=f"{TABLE}: lacks the columns nexp_y, mass"):
-            read_table(root, TABLE, ("ra", "nexp_y", "mass"))
-        with pytest.raises(FileNotFoundError, match=r"no/table.fits"):
-            read_table(root, "no/table.fits", ("ra",))
-        with pytest.raises(ArchiveUnreachable, match=IMAGE):
-            read_table(root, IMAGE, ("ra",))
-    server.answer = _page
-    with pytest.raises(ArchiveUnreachable, match="no FITS file"):
-        read_table(server.url, TABLE, ("ra",))
+    with fast_access(server.url) as access:
+        for root in (str(mock_tree), server.url):
+            with pytest.raises(JobError, match=f"{TABLE}: lacks the columns nexp_y, mass"):
+                read_table(root, TABLE, ("ra", "nexp_y", "mass"), access)
+            with pytest.raises(FileNotFoundError, match=r"no/table.fits"):
+                read_table(root, "no/table.fits", ("ra",), access)
+            with pytest.raises(ArchiveUnreachable, match=IMAGE):
+                read_table(root, IMAGE, ("ra",), access)
+        server.answer = _page
+        with pytest.raises(ArchiveUnreachable, match="no FITS file"):
+            read_table(server.url, TABLE, ("ra",), access)
 
 
 def test_text_and_vectors_of_a_table_come_out_native(tmp_path: Path) -> None:

@@ -55,4 +55,8 @@ class Moved(Fault):
 
 
 class Invalid(Exception):
-    """An answer came whole and is not what was asked for. The same bytes twice: it is what the archive has."""
+    """An answer came and is not what was asked for. The same bytes twice: it is what the archive has."""
+
+
+class NotTheFile(Invalid):
+    """A page of HTML, or a file cut short: however often it comes, it says nothing of what the archive has."""

@@ -18,7 +18,7 @@ from typing import Any, Self
 import httpx
 
 from pipeline.archives import buckets, web
-from pipeline.archives.answers import Answer, Body, Fault, Invalid, Moved
+from pipeline.archives.answers import Answer, Body, Fault, Invalid, Moved, NotTheFile
 from pipeline.archives.gate import Gate, LocalGate
 from pipeline.archives.leave import Leaves, TooLong
 from pipeline.archives.limiter import Outcome
@@ -230,7 +230,7 @@ class Client:
         except Invalid as error:
             call.sink.restart()
             call.etag = call.given_etag
-            if answer.sha256 in call.wrong:
+            if answer.sha256 in call.wrong and not isinstance(error, NotTheFile):
                 raise BadImage(f"{answer.url}: {error}") from None
             call.wrong.add(answer.sha256)
             return error

@@ -9,7 +9,7 @@ from typing import Any
 import fitsio
 import numpy as np
 
-from pipeline.archives.answers import Invalid
+from pipeline.archives.answers import Invalid, NotTheFile
 from pipeline.archives.images import FitsImage
 from pipeline.data import Expected
 from pipeline.errors import ArchiveRefused, BadImage
@@ -20,6 +20,7 @@ SCALE_TOLERANCE = 1e-4  # arcsec (archives.md 4)
 _FITS = b"SIMPLE  ="
 _PACKED = (b"\x1f\x8b", b"BZh")  # gzip, bzip2
 _ALL_ONES = 0xFFFFFFFF
+_Hdu = tuple[dict[str, Any], Any]  # fitsio's facts and header
 _HUNK = 1 << 20  # bytes that are summed at once: they stay in the processor's cache
 
 
@@ -30,12 +31,13 @@ def check_file(path: Path, name: str, published: str | None = None) -> bool:
     the cutout service's text "no such layer", which comes with status 200.
     """
     packed = check_start(path, name)
+    hdus = [] if packed else _hdus(path)
     if published is not None:
         found = sha256_of(path)
         if found != published:
             raise Invalid(f"its SHA-256 {found[:16]} is not the published {published[:16]}")
         return True
-    return False if packed else _cards_vouch(path)
+    return bool(hdus) and _cards_vouch(path, hdus)
 
 
 def check_start(path: Path, name: str) -> bool:
@@ -48,9 +50,9 @@ def check_start(path: Path, name: str) -> bool:
     if start.startswith(b"no such layer"):
         raise ArchiveRefused(f"{name}: the service says: no such layer")
     if not start.startswith(_FITS):
-        raise Invalid(f"the answer is no FITS file, it starts with {start[: len(_FITS)]!r}")
+        raise NotTheFile(f"the answer is no FITS file, it starts with {start[: len(_FITS)]!r}")
     if size % BLOCK:
-        raise Invalid(f"{size} bytes are no whole number of FITS blocks: cut short")
+        raise NotTheFile(f"{size} bytes are no whole number of FITS blocks: cut short")
     return False
 
 
@@ -86,24 +88,29 @@ def published_sum(listing: str, path: str) -> str | None:
     return None
 
 
-def _cards_vouch(path: Path) -> bool:
+def _hdus(path: Path) -> list[_Hdu]:
+    """Raises NotTheFile for a file that ends before its last HDU does, Invalid for one that cannot be read."""
+    try:
+        with fitsio.FITS(str(path)) as file:
+            hdus = [(hdu.get_info(), hdu.read_header()) for hdu in file]
+    except (OSError, ValueError) as error:
+        raise Invalid(" ".join(str(error).split())[:200]) from None
+    size, end = path.stat().st_size, max(info["data_end"] for info, _ in hdus)
+    if end > size:
+        raise NotTheFile(f"cut short: {size} bytes, its headers promise {end}")
+    return hdus
+
+
+def _cards_vouch(path: Path, hdus: list[_Hdu]) -> bool:
     """Whether every HDU has a CHECKSUM, which covers header and data (FITS standard 4.0, sec. 4.4.2.7 and app. J).
 
     Raises Invalid where one does not hold, and where an HDU with DATASUM alone does not. Summed by numpy: cfitsio
     needs 23 ms where this needs 8 (17 MB).
     """
-    try:
-        with fitsio.FITS(str(path)) as file:
-            hdus = [(number, hdu.get_info(), hdu.read_header()) for number, hdu in enumerate(file)]
-    except (OSError, ValueError) as error:
-        raise Invalid(" ".join(str(error).split())[:200]) from None
-    size = path.stat().st_size
     with path.open("rb") as file:
-        for number, info, header in hdus:
-            if info["data_end"] > size:
-                raise Invalid(f"cut short: {size} bytes, its headers promise {info['data_end']}")
+        for number, (info, header) in enumerate(hdus):
             _check_sums(file, number, info, header)
-    return all(header.get("CHECKSUM") for _, _, header in hdus)
+    return all(header.get("CHECKSUM") for _, header in hdus)
 
 
 def _check_sums(file: Any, number: int, info: dict[str, Any], header: Any) -> None:
