@@ -21,8 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline.archives.policy import ArchivesSection, host_of
 from pipeline.catalogue.documents import Publication
 from pipeline.errors import JobError
+from pipeline.job_faults import explain
 from pipeline.planner.link import Link, WaysSection
-from pipeline.sources.batches import Columns, Region, Selection
+from pipeline.sources.batches import Columns, Region, Selection, TapQuery
 from pipeline.storage import without_credentials
 from pipeline.surveys.euclid import EuclidConfig
 from pipeline.surveys.files import FilesConfig
@@ -45,6 +46,7 @@ class SourcesSection(_Section):
     """Which galaxies, and what of their table goes through to the catalogue."""
 
     table: str | None = None  # a table of the user's; None: the survey tree's own sweep tables
+    tap: TapQuery | None = None  # instead of a table: a query to a TAP service
     columns: Columns = Columns()
     pass_through: tuple[str, ...] | None = None  # None: the survey's own default, all other columns of a table
     selection: Selection = Selection()  # for sweep tables only
@@ -110,10 +112,13 @@ class Job(_Section):
 
     @model_validator(mode="after")
     def _sources_exist(self) -> Job:
-        if self.sources.table is None and not self.survey.sweeps:
+        if self.sources.table is not None and self.sources.tap is not None:
+            raise ValueError("sources.table and sources.tap are two answers to one question: give one of them")
+        if self.sources.table is None and self.sources.tap is None and not self.survey.sweeps:
             survey = f"{self.survey.kind} {self.survey.release}".strip()
             raise ValueError(
-                f"the survey {survey} has no source table of its own: it needs sources.table (--sources TABLE)"
+                f"the survey {survey} has no source table of its own: "
+                "it needs sources.table (--sources TABLE) or sources.tap"
             )
         return self
 
@@ -140,7 +145,8 @@ class Job(_Section):
 
     def archive_hosts(self) -> tuple[str, ...]:
         """The hosts that the job itself names, as `host_of` has them: those of its mirror and its survey."""
-        urls = (self.mirror or "", *self.survey.hosts, *(wanted.path for wanted in self.survey.tile_lists))
+        asked = "" if self.sources.tap is None else self.sources.tap.url
+        urls = (self.mirror or "", asked, *self.survey.hosts, *(wanted.path for wanted in self.survey.tile_lists))
         return tuple(sorted({host_of(url) for url in urls if "://" in url}))
 
     def anywhere(self) -> Job:
@@ -211,7 +217,7 @@ def job_from(tree: Mapping[str, Any], origin: str) -> Job:
     try:
         return Job.model_validate(tree)
     except ValidationError as error:
-        faults = "\n  ".join(_explain(dict(fault)) for fault in error.errors(include_url=False))
+        faults = "\n  ".join(explain(dict(fault), Job.model_json_schema()) for fault in error.errors(include_url=False))
         raise JobError(f"{origin}:\n  {faults}") from None
 
 
@@ -251,36 +257,6 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
         tree[section] = below
         tree = below
     tree[last] = value
-
-
-def _explain(fault: dict[str, Any]) -> str:
-    where = ".".join(str(part) for part in fault["loc"]) or "job"
-    if fault["type"] != "extra_forbidden":
-        given = "" if isinstance(fault["input"], dict) else f", got {fault['input']!r}"
-        return f"{where}: {fault['msg']}{given}"
-    *above, key = (str(part) for part in fault["loc"])
-    valid = _valid_keys(above)
-    near = difflib.get_close_matches(key, valid, 1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(sorted(valid))}"
-    return f"{where}: unknown key; {hint}"
-
-
-def _valid_keys(path: Sequence[str]) -> list[str]:
-    """The keys of the section at `path`; parts that are no key (a union's tag, a network's name) are stepped over."""
-    schema = Job.model_json_schema()
-    here: dict[str, Any] = schema
-    for part in path:
-        here = _section(schema, here, part)
-    return list(here.get("properties", {}))
-
-
-def _section(schema: dict[str, Any], here: dict[str, Any], part: str) -> dict[str, Any]:
-    """The schema of what lies at `part` of `here`, `here` itself where `part` only names a kind."""
-    tagged = here.get("discriminator", {}).get("mapping", {}).get(part)
-    named = here.get("additionalProperties") or next(iter(here.get("patternProperties", {}).values()), None)
-    below = here.get("properties", {}).get(part) or ({"$ref": tagged} if tagged else named) or here
-    below = next((option for option in below.get("anyOf", ()) if "$ref" in option), below)
-    return dict(schema["$defs"][below["$ref"].rpartition("/")[2]]) if "$ref" in below else below
 
 
 def _absolute(address: str) -> str:

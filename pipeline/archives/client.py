@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -91,7 +91,7 @@ class Client:
         self, settings: ArchivesSection, hosts: Iterable[str] = (), gate: Gate | None = None, timing: Timing = Timing()
     ) -> None:
         """`hosts` may be asked, as `host_of` names them, besides `settings.allowed_hosts`."""
-        self._settings, self._timing = settings, timing
+        self.settings, self._timing = settings, timing
         self._allowed = (*hosts, *settings.allowed_hosts)
         self._leaves = Leaves(gate or LocalGate(settings), timing.sleep)
         self._stores: dict[str, Any] = {}  # file systems, by "scheme://bucket"
@@ -120,12 +120,31 @@ class Client:
     def names(self, url: str) -> list[str]:
         """The names in a folder of an object store."""
         self._allow(url)
-        store, shown = self._store(url, self._settings.policy(host_of(url))), without_credentials(url)
+        store, shown = self._store(url, self.settings.policy(host_of(url))), without_credentials(url)
         try:
             with buckets.faults(shown):
                 return sorted(path.rpartition("/")[2] for path in store.ls(url, detail=False))
         except Fault as fault:
             raise ArchiveError(f"{shown}: {fault}") from None
+
+    @contextmanager
+    def leave(self, url: str) -> Iterator[None]:
+        """The time of the `with` block is one request of another library's: a `Fault` raised in it counts as one.
+
+        Raises ArchiveRefused for a host that the job does not allow, ArchiveError for one that rests for too long.
+        """
+        self._allow(url)
+        try:
+            with self._leaves.leave(host_of(url), lambda: self.settings.retry.deadline):
+                yield
+        except TooLong as error:
+            raise ArchiveError(f"{without_credentials(url)}: {host_of(url)} {error}") from None
+
+    @property
+    def user_agent(self) -> str:
+        """Who we say we are."""
+        contact = f" (+{self.settings.contact})" if self.settings.contact else ""
+        return f"galaxy-pipeline/{version('galaxy-pipeline')}{contact}"
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +158,7 @@ class Client:
     def _fetch(self, call: _Call, check: Check | None, path: Path | None) -> Answer:
         with closing(call.sink):
             self._allow(call.url)
-            for attempt in range(self._settings.retry.attempts):
+            for attempt in range(self.settings.retry.attempts):
                 answer = self._tried(call, check, path)
                 if isinstance(answer, Answer):
                     return answer
@@ -158,7 +177,7 @@ class Client:
 
     def _give_up_or_pause(self, call: _Call, attempt: int, fault: Fault | Invalid) -> None:
         """Raises ArchiveRefused or ArchiveError where another attempt is not worth it, or would come too late."""
-        retry = self._settings.retry
+        retry = self.settings.retry
         if isinstance(fault, Moved):
             call.place, call.hops = fault.url, call.hops + 1
             self._allow(call.place)
@@ -176,8 +195,8 @@ class Client:
     def _attempt(self, call: _Call, path: Path | None) -> Answer:
         call.requests += 1
         if call.deadline is None:
-            call.deadline = self._timing.now() + self._settings.retry.deadline
-        policy = self._settings.policy(call.host)
+            call.deadline = self._timing.now() + self.settings.retry.deadline
+        policy = self.settings.policy(call.host)
         if not call.etag:
             call.sink.restart()  # nothing says that the rest would be of the same version
         wanted = Request(call.place, call.start + call.sink.size, call.stop, call.etag, policy.timeout)
@@ -250,7 +269,7 @@ class Client:
 
     def _left(self, call: _Call) -> float:
         """Seconds until the call's deadline."""
-        retry = self._settings.retry
+        retry = self.settings.retry
         return retry.deadline if call.deadline is None else call.deadline - self._timing.now()
 
     def _allow(self, url: str) -> None:
@@ -264,12 +283,8 @@ class Client:
 
     @cached_property
     def _session(self) -> httpx.Client:
-        contact = f" (+{self._settings.contact})" if self._settings.contact else ""
-        most = max((policy.in_flight for policy in (self._settings.default, *self._settings.hosts.values())), default=1)
+        most = max((policy.in_flight for policy in (self.settings.default, *self.settings.hosts.values())), default=1)
         return httpx.Client(
-            headers={
-                "User-Agent": f"galaxy-pipeline/{version('galaxy-pipeline')}{contact}",
-                "Accept-Encoding": "identity",
-            },
+            headers={"User-Agent": self.user_agent, "Accept-Encoding": "identity"},
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=most),
         )

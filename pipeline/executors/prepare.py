@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,10 @@ from pipeline.executors.choosing import chooser
 from pipeline.executors.watch import OnLog
 from pipeline.job import UNDECISIVE, Job
 from pipeline.planner.planning import Division, Plan, UnitSize, keep_tiles, open_plan, plan
-from pipeline.sources.batches import source_batches
+from pipeline.sources.batches import TapQuery, source_batches
 from pipeline.sources.sweeps import sweep_batches
-from pipeline.sources.tables import readable
+from pipeline.sources.tables import OpenTable, readable
+from pipeline.sources.tap import tap_table
 from pipeline.sources.tile_lists import read_tile_lists
 from pipeline.stages import Work, open_survey
 from pipeline.storage import Storage, without_credentials
@@ -114,9 +116,10 @@ def _plan(work: Work, storage: Storage, log: OnLog) -> Plan:
 
 def _batches(job: Job) -> Iterator[pa.RecordBatch]:
     sources = job.sources
-    if sources.table is not None:
+    table = sources.table if sources.tap is None else partial(_asked, job, sources.tap)
+    if table is not None:
         yield from source_batches(
-            sources.table,
+            table,
             sources.columns,
             pass_through=sources.pass_through,
             region=sources.region,
@@ -132,6 +135,11 @@ def _batches(job: Job) -> Iterator[pa.RecordBatch]:
             region=sources.region,
             limit=sources.limit,
         )
+
+
+def _asked(job: Job, query: TapQuery, folder: Path) -> OpenTable:
+    with Access(job.archives, job.archive_hosts()) as access:
+        return tap_table(query, access, folder)
 
 
 def _checked(work: Work, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

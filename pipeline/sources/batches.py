@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.errors import JobError
 from pipeline.sources.tables import OpenTable, open_table
 
+Open = Callable[[Path], OpenTable]
 RESERVED = ("object_id", "ra", "dec", "radius", "path", "tile", "source_row")  # columns of a batch or of the plan
 UNITS = {"ra": ("deg", "degree", "degrees"), "dec": ("deg", "degree", "degrees"), "radius": ("arcsec",)}
 
@@ -52,6 +53,15 @@ class Region(_Frozen):
         return separation(self.ra, self.dec, ra, dec) <= self.radius
 
 
+class TapQuery(_Frozen):
+    """A query to a TAP service, in ADQL, whose answer is the source table."""
+
+    url: str = Field(pattern=r"^https?://")  # of the service, without /sync or /async
+    query: str = Field(min_length=1)
+    maxrec: int | None = Field(default=None, gt=0)  # rows; None: the service's own limit, and an error beyond it
+    patience: float = Field(default=86_400.0, gt=0)  # s that the query may take
+
+
 class Selection(_Frozen):
     """Which rows of the survey's own tables are galaxies to classify.
 
@@ -67,20 +77,22 @@ class Selection(_Frozen):
 
 
 def source_batches(
-    table: str,
+    table: str | Open,
     columns: Columns | None = None,
     *,
     pass_through: Sequence[str] | None = None,
     region: Region | None = None,
     limit: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """The sources of `table` (path or fsspec URL), in table order, at most `limit` and inside `region`.
+    """The sources of `table`, in table order, at most `limit` and inside `region`.
+
+    `table` is a path or fsspec URL, or what opens a table, given a folder for its files.
 
     pass_through: further columns to take; None takes all. Rows without a position are in no region.
     Raises JobError for a table that cannot be read, is empty, or lacks a column, naming the nearest.
     """
     with tempfile.TemporaryDirectory(prefix="table-") as folder:
-        opened = open_table(table, Path(folder))
+        opened = open_table(table, Path(folder)) if isinstance(table, str) else table(Path(folder))
         names = _resolved(opened, columns or Columns())
         others = _others(opened, names, pass_through)
         numbers = {names[key] for key in UNITS if key in names}

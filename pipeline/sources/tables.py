@@ -1,8 +1,8 @@
 """Tables in the formats that astronomers keep them in, by path or fsspec URL, as Arrow batches.
 
-Parquet (a file, or a folder of them), CSV, TSV and FITS are streamed; a FITS file behind a URL is first copied to a
-temporary folder. VOTable and ECSV are read whole: they are text, and small where they are used. A CSV has no types:
-a column that looks like integers is integers, so ids with leading zeros belong in another format.
+Parquet (a file, or a folder of them), CSV, TSV, FITS and VOTable are streamed; FITS and VOTable files behind a URL are
+first copied to a temporary folder. ECSV is read whole: it is text, and small where it is used. A CSV has no types: a
+column that looks like integers is integers, so ids with leading zeros belong in another format.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import ArchiveUnreachable, JobError
+from pipeline.sources.votable import open_votable
 from pipeline.storage import without_credentials
 
 BATCH_ROWS = 65_536
@@ -62,7 +63,9 @@ def open_table(url: str, folder: Path) -> OpenTable:
             return _csv(name, filesystem, path)
         if suffix.endswith((*FITS, *VOTABLE, *ECSV)):
             copy = local_copy(filesystem, path, folder)
-            return open_fits(name, copy) if suffix.endswith(FITS) else _astropy(name, copy)
+            if suffix.endswith(VOTABLE):
+                return votable(name, copy)
+            return open_fits(name, copy) if suffix.endswith(FITS) else _ecsv(name, copy)
         if filesystem.isdir(path):
             return _parquet(name, filesystem, _parquet_files(filesystem, path))
         if filesystem.exists(path):
@@ -179,15 +182,23 @@ def _any_padded(column: pa.Array) -> bool:
     return bool(pc.any(pc.match_substring_regex(column, "^[+-]?0[0-9]")).as_py())
 
 
-def _astropy(name: str, path: Path) -> OpenTable:
-    """The first table of a VOTable, or an ECSV table: whole, in memory."""
-    from astropy.io.votable import parse
+def votable(name: str, path: Path, *, whole: bool = False) -> OpenTable:
+    """The first table of a VOTable file. `whole`: an answer that the service cut off is an error. Raises JobError."""
+    with readable(name):
+        found = open_votable(path)
+
+    def read(columns: Sequence[str], _: Collection[str]) -> Iterator[pa.RecordBatch]:
+        with readable(name):
+            yield from found.batches(columns, BATCH_ROWS, whole=whole)
+
+    return OpenTable(name, tuple(field.name for field in found.fields), found.units, read)
+
+
+def _ecsv(name: str, path: Path) -> OpenTable:
+    """An ECSV table: whole, in memory."""
     from astropy.table import Table
 
-    if path.name.lower().endswith(ECSV):
-        table = Table.read(path, format="ascii.ecsv")
-    else:
-        table = parse(path, verify="ignore").get_first_table().to_table(use_names_over_ids=True)
+    table = Table.read(path, format="ascii.ecsv")
 
     def read(columns: Sequence[str], _: Collection[str]) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(table), BATCH_ROWS):
