@@ -150,7 +150,7 @@ def test_the_corners_of_a_pixel_are_those_of_healpix(order: int) -> None:
 
 
 def test_a_field_across_zero_hours_is_drawn_as_one_field() -> None:
-    order = fitting_order(1.0)
+    order = 8
     import healpix
 
     ra = np.array([359.6, 359.9, 0.1, 0.4])
@@ -160,6 +160,13 @@ def test_a_field_across_zero_hours_is_drawn_as_one_field() -> None:
     labels = {float(text) for text in re.findall(r">(\d+(?:\.\d+)?)</text>", drawn)}
     assert labels & {359.8, 359.6, 359.9, 359.7} and labels & {0.2, 0.1, 0.3, 0.4}
     assert not labels & {90.0, 180.0}
+
+
+def test_a_map_has_as_many_cells_as_its_galaxies_can_fill() -> None:
+    assert fitting_order([1, 1, 2, 6, 20, 70], 150) == 5
+    assert fitting_order([1, 1, 2, 6, 20, 70], 100) == 4
+    assert fitting_order([12, 48, 192, 768, 3072], 10**6) == 3
+    assert fitting_order([1, 1], 1) == 0
 
 
 def test_wilson_intervals_are_those_of_the_textbook() -> None:

@@ -11,7 +11,7 @@ import typer
 from pipeline.cli import screen
 
 if TYPE_CHECKING:
-    from pipeline.executors.looking import Looker
+    from pipeline.report.report import Pictures
     from pipeline.report.traced import Asked
 
 Catalogue = Annotated[str, typer.Argument(help="Output of a run.")]
@@ -64,19 +64,22 @@ def look(
             webbrowser.open(Path(path).absolute().as_uri())
 
 
-def _opened(url: str, others: list[str], compared: int, mirror: str | None) -> tuple[Asked, Looker]:
+def _opened(url: str, others: list[str], compared: int, mirror: str | None) -> tuple[Asked, Pictures]:
     from pipeline import __version__
     from pipeline.catalogue.query import open_catalogue
-    from pipeline.executors.looking import looker
+    from pipeline.executors.looking import looker, unseen
     from pipeline.executors.state import describe_run
     from pipeline.job import job_from, override
     from pipeline.report.traced import Asked
     from pipeline.storage import Storage
 
+    opened = open_catalogue(url)
+    ask = Asked(opened, url, __version__)
+    if not Storage(url).exists("run.json"):
+        return ask, unseen
     tree: Any = describe_run(Storage(url))["job"]
     job = job_from(override(tree, (), {} if mirror is None else {"mirror": mirror}), url)
-    opened = open_catalogue(url)
-    return Asked(opened, url, __version__), looker(opened, url, job, others, compared)
+    return ask, looker(opened, url, job, others, compared)
 
 
 def _truth(path: str) -> Any:

@@ -67,6 +67,12 @@ class Looker:
                 yield Picture(source.object_id, _shown(image, contract), reason, fov, maps)
 
 
+def unseen(object_ids: Sequence[ObjectId]) -> Iterator[Picture]:
+    """The pictures of a catalogue that is not beside its run: none, as nobody says where its images came from."""
+    for object_id in object_ids:
+        yield Picture(object_id, None, "not the output of a run: where its images are is not known", float("nan"), ())
+
+
 def looker(catalogue: Catalogue, output: str, job: Job, others: Sequence[str], compared: int) -> Looker:
     """A looker for a run's output. `others` are checkpoints as GROUP:NAME=PATH or paths, whose names say what they are.
 

@@ -10,6 +10,7 @@ CONFIDENCE_BINS = 20
 CAUSES = 20  # that the page lists
 MAGNITUDES = ("dered_mag_r", "mag_r")  # of the r band, the first that the catalogue has
 ORDER = 29  # of `_healpix_29`
+FINEST = 11  # order of a map: 1.7 arcmin
 
 
 def statuses(ask: Asked) -> Traced:
@@ -88,6 +89,7 @@ def class_cells(ask: Asked, network: NetworkNames, order: int) -> Traced:
     )
 
 
-def extent(ask: Asked) -> Traced:
-    """galaxies, and the range of their declinations in degrees."""
-    return ask("SELECT count(*) AS galaxies, min(dec) AS south, max(dec) AS north FROM catalogue")
+def occupied(ask: Asked) -> Traced:
+    """galaxies, and a column an order of HEALPix, coarsest first: in how many of its pixels they are."""
+    counted = (f"count(DISTINCT _healpix_29 >> {2 * (ORDER - order)}) AS order_{order}" for order in range(FINEST + 1))
+    return ask(f"SELECT count(*) AS galaxies, {', '.join(counted)} FROM catalogue")

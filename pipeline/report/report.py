@@ -222,10 +222,10 @@ def _agreement(ask: Asked) -> Iterator[Plot]:
 
 
 def _sky(ask: Asked) -> Iterator[Plot]:
-    extent = numbers.extent(ask).dicts()[0]
-    if not extent["galaxies"]:
+    galaxies, *cells = numbers.occupied(ask).dicts()[0].values()
+    if not galaxies:
         return
-    order = fitting_order(max(extent["north"] - extent["south"], 0.1))
+    order = fitting_order(cells, galaxies)
     covered = numbers.cells(ask, order)
     pixels = np.array(covered.column("pixel"), dtype=np.int64)
     counts = np.array(covered.column("galaxies"), dtype=float)

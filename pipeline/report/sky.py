@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import healpix
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
+from matplotlib.transforms import Transform
 from numpy.typing import NDArray
 
 from pipeline.report.drawing import MUTED, SCALE, Sheet, style, svg
 
 FINEST = 29  # order of `_healpix_29`
+CELLS = 1500  # pixels of a drawing
 LOCAL = 30.0  # degrees of declination or right ascension up to which a tangential map shows the field
 _SOUTH, _EAST, _NORTH, _WEST = 0, 0x155555555555555, 0x3FFFFFFFFFFFFFF, 0x2AAAAAAAAAAAAAA
 
@@ -30,12 +36,13 @@ def corners(order: int, pixels: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.stack([np.asarray(ra), np.asarray(dec)], axis=-1)
 
 
-def fitting_order(sky_degrees: float, most: int = 12) -> int:
-    """The order whose pixels are about a fortieth of an extent in degrees."""
-    for order in range(most):
-        if np.degrees(np.sqrt(4 * np.pi / (12 * 4**order))) < max(sky_degrees, 0.05) / 40:
-            return order
-    return most
+def fitting_order(occupied: Sequence[int], galaxies: int) -> int:
+    """The finest order, of those whose `occupied` pixels are counted, that a drawing and its galaxies can fill.
+
+    At most CELLS pixels are drawn, and there are two galaxies in each on average.
+    """
+    fitting = [order for order, cells in enumerate(occupied) if cells <= min(CELLS, galaxies / 2)]
+    return max(fitting, default=0)
 
 
 def sky_map(order: int, pixels: NDArray[np.int64], values: NDArray[np.float64], unit: str, label: str) -> str:
@@ -51,12 +58,18 @@ def sky_map(order: int, pixels: NDArray[np.int64], values: NDArray[np.float64], 
         else:
             sheet, axes, polygons = _field(shape, centre)
         scale = Normalize(float(values.min()), float(max(values.max(), values.min() + 1e-9)))
-        axes.add_collection(
-            PolyCollection(list(polygons), array=values, cmap=SCALE, norm=scale, edgecolors="face", lw=0.2)
-        )
-        bar = sheet.figure.colorbar(axes.collections[0], ax=axes, shrink=0.7, pad=0.02, label=unit)
+        cells = PolyCollection(list(polygons.vertices), array=values, cmap=SCALE, norm=scale, edgecolors="face", lw=0.2)
+        cells.set_transform(polygons.transform)
+        axes.add_collection(cells, autolim=False)
+        bar = sheet.figure.colorbar(cells, ax=axes, shrink=0.7, pad=0.02, label=unit)
         bar.outline.set_edgecolor(MUTED)
         return svg(sheet, label)
+
+
+@dataclass(frozen=True, eq=False)
+class _Polygons:
+    vertices: NDArray[np.float64]  # (P, 4, 2)
+    transform: Transform  # from them to the drawing
 
 
 def _centre(shape: NDArray[np.float64]) -> tuple[float, float]:
@@ -67,7 +80,7 @@ def _centre(shape: NDArray[np.float64]) -> tuple[float, float]:
     return float(ra), float(dec)
 
 
-def _field(shape: NDArray[np.float64], centre: tuple[float, float]) -> tuple[Sheet, Axes, NDArray[np.float64]]:
+def _field(shape: NDArray[np.float64], centre: tuple[float, float]) -> tuple[Sheet, Axes, _Polygons]:
     """Right ascension to the left, in its own degrees; true lengths along the central declination."""
     sheet = Sheet(5.6, 3.6)
     axes = sheet.axes()
@@ -81,14 +94,16 @@ def _field(shape: NDArray[np.float64], centre: tuple[float, float]) -> tuple[She
     axes.xaxis.set_major_formatter(lambda value, _: f"{value % 360:g}")
     axes.set_xlabel("right ascension (deg)")
     axes.set_ylabel("declination (deg)")
-    return sheet, axes, polygons
+    return sheet, axes, _Polygons(polygons, axes.transData)
 
 
-def _all_sky(shape: NDArray[np.float64], centre: tuple[float, float]) -> tuple[Sheet, Axes, NDArray[np.float64]]:
+def _all_sky(shape: NDArray[np.float64], centre: tuple[float, float]) -> tuple[Sheet, Axes, _Polygons]:
+    """All corners are projected at once: matplotlib itself would take milliseconds for each polygon."""
     sheet = Sheet(7.2, 3.6)
     axes = sheet.axes(projection="mollweide")
-    polygons = np.radians(shape)
-    polygons[..., 0] *= -1  # east to the left
+    east_left = np.radians(shape) * (-1, 1)
+    projection: Any = axes  # of matplotlib's geographic axes alone
+    vertices = projection.transProjection.transform(east_left.reshape(-1, 2)).reshape(shape.shape)
     ticks = np.arange(-150, 151, 60)
     axes.set_xticks(np.radians(ticks), [f"{(centre[0] - tick) % 360:.0f}°" for tick in ticks])
-    return sheet, axes, polygons
+    return sheet, axes, _Polygons(vertices, projection.transAffine + axes.transAxes)
