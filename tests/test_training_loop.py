@@ -14,7 +14,7 @@ from pipeline.errors import CheckpointError, JobError
 from pipeline.models import NETWORKS
 from pipeline.models.checkpoint import Contract, read_checkpoint, write_checkpoint
 from pipeline.training.fitting import CHECKPOINT, Prepared, first_weights, fit, prepare, resized_positions
-from pipeline.training.journal import LINES
+from pipeline.training.journal import LINES, Journal
 from pipeline.training.judging import scores
 from pipeline.training.loop import Step, Trainer, Watch
 from pipeline.training.objectives import frozen, phase_weights
@@ -133,6 +133,15 @@ def test_a_folder_of_another_recipe_is_refused(prepared: Prepared, tmp_path: Pat
     fit(quick, prepared, tmp_path, _quiet)
     with pytest.raises(JobError, match="run of another recipe"):
         fit(replace(quick, seed=1), prepared, tmp_path, _quiet)
+
+
+def test_lines_of_steps_that_are_taken_again_are_cut_off(tmp_path: Path) -> None:
+    with Journal(tmp_path, 0) as journal:
+        for step in (10, 20, 30):
+            journal.write(step, "train", {"loss": 1.0})
+    with Journal(tmp_path, 20) as journal:
+        journal.write(25, "train", {"loss": 2.0})
+    assert [line["step"] for line in _journal(tmp_path)] == [10, 20, 25]
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
