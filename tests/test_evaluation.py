@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from pipeline.errors import JobError
 from pipeline.evaluation.answers import answers
-from pipeline.evaluation.comparison import compared
+from pipeline.evaluation.comparison import compared, outsider, over_seeds, participant
 from pipeline.evaluation.evaluate import Evaluation, Material, evaluate, finished, material
 from pipeline.evaluation.fields import bright_radii
 from pipeline.evaluation.judgement import Said, judge
@@ -124,13 +126,48 @@ def test_what_is_written_into_a_checkpoint_is_what_was_judged(
 def test_a_network_is_compared_with_itself_and_with_one_that_is_always_wrong(
     checkpoint: Checkpoint, evaluation: Evaluation, given: Material
 ) -> None:
-    wrong = evaluate(permuted(checkpoint), given)
-    rows = compared({"good": evaluation, "same": evaluation, "wrong": wrong}, given)
-    good, _, bad = (row for row in rows if row.set == "survey")
-    assert good.headline_less is None
+    good, wrong = participant(evaluation), participant(evaluate(permuted(checkpoint), given))
+    rows = compared({"good": good, "same": good, "wrong": wrong}, given)
+    one, _, bad = (row for row in rows if row.set == "survey")
+    assert one.headline_less is None
     assert bad.own_less is not None
     assert bad.own_less["f1"].value == bad.own_less["f1"].low == 1
     assert len(rows) == 3 * len(evaluation.judgements)
+
+
+def test_runs_that_differ_in_their_seed_are_summed_up(checkpoint: Checkpoint, given: Material) -> None:
+    good, wrong = (participant(evaluate(one, given)) for one in (checkpoint, permuted(checkpoint)))
+    rows = compared({"net_seed0": good, "net_seed1": wrong, "other": good}, given)
+    (survey, extra) = over_seeds(rows)
+    assert (survey.set, survey.name, survey.runs, extra.set) == ("survey", "net", 2, "extra")
+    assert survey.own["accuracy"] == pytest.approx((0.5, 2**-0.5))
+
+
+def test_answers_from_elsewhere_stand_beside_a_checkpoint(
+    evaluation: Evaluation, given: Material, tmp_path: Path
+) -> None:
+    ids = np.concatenate([one.examples.ids for one in given.test])
+    labels = np.concatenate([one.examples.labels for one in given.test])
+    logits = 9.0 * np.eye(6)[(labels + 1) % 6]
+    table = {"id": ids, **{name: logits[:, k] for k, name in enumerate(CLASSES)}}
+    order = np.random.default_rng(0).permutation(len(ids))
+    pq.write_table(pa.table(table).take(order), tmp_path / "answers.parquet")
+    other = outsider(tmp_path / "answers.parquet", given)
+    assert other.judgements["survey"].own.accuracy.value == 0
+    row = compared({"net": participant(evaluation), "ann": other}, given)[1]
+    assert (row.name, row.own_less and row.own_less["accuracy"].value) == ("ann", 1)
+    pq.write_table(pa.table(table).slice(1), tmp_path / "fewer.parquet")
+    with pytest.raises(JobError, match="no answer for 1 test images"):
+        outsider(tmp_path / "fewer.parquet", given)
+
+
+def test_a_part_of_the_test_images_is_judged_by_itself(checkpoint: Checkpoint, discs: Path, given: Material) -> None:
+    parted = material(recipe(), discs, subsets=["class6=spiral", "axis_ratio=0.9"])
+    names = {one.name: len(one.examples) for one in parted.others}
+    assert names.keys() == {"survey, class6=spiral", "extra, class6=spiral", "survey, axis_ratio=0.9"}
+    assert names["extra, class6=spiral"] == len(given.test[1].examples)
+    with pytest.raises(JobError, match="has the column colour"):
+        material(recipe(), discs, subsets=["colour=red"])
 
 
 def test_a_checkpoint_of_other_classes_is_refused(checkpoint: Checkpoint, given: Material) -> None:

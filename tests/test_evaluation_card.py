@@ -120,7 +120,7 @@ def test_the_verbs_print_tables_write_files_and_finish_the_checkpoint(
     assert read_checkpoint((tmp_path / "one.safetensors").read_bytes(), "one").calibrated_on.startswith(
         "coloured discs"
     )
-    rows = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    rows = json.loads((tmp_path / "out" / "comparison.json").read_text())["rows"]
     assert {row["name"] for row in rows} == {"one", "two"}
     written = tmp_path / "card.md"
     line = ["card", str(tmp_path / "out" / "one" / "evaluation.json"), "--output", str(written)]

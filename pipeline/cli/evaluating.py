@@ -31,6 +31,13 @@ def evaluate(
     write: Annotated[
         bool, typer.Option("--write", help="Put temperature, prior, novelty and figures into the checkpoints.")
     ] = False,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="Compare with these answers too: Parquet of `id` and a logit a class."),
+    ] = None,
+    subset: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Judge these test images by themselves as well.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Over the recipe.")] = None,
 ) -> None:
@@ -42,11 +49,11 @@ def evaluate(
 
         if attention and stamps is None:
             raise JobError("--attention is measured on galaxies out of the centre: say where they are with --stamps")
-        given = material(read_recipe(recipe, settings or ()), data, stamps, artefacts)
+        given = material(read_recipe(recipe, settings or ()), data, stamps, artefacts, subset or ())
         named = _named(checkpoints)
         evaluations = {name: _evaluated(path, name, given, output, device, write) for name, path in named.items()}
-        if len(evaluations) > 1:
-            _compare(evaluations, given, output)
+        if len(evaluations) > 1 or beside:
+            _compare(evaluations, beside or (), given, output)
         if attention:
             _attend({name: one.checkpoint for name, one in evaluations.items()}, given, output, device)
         screen.note(f"written to {output}")
@@ -95,15 +102,25 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
     return {path.resolve().parent.name if alike else path.stem: path for path in paths}
 
 
-def _compare(evaluations: Mapping[str, Evaluation], given: Material, output: Path) -> None:
-    from pipeline.evaluation.comparison import compared
+def _compare(evaluations: Mapping[str, Evaluation], beside: Sequence[str], given: Material, output: Path) -> None:
+    from pipeline.evaluation.comparison import compared, outsider, over_seeds, participant
     from pipeline.evaluation.writing import write_comparison
 
-    rows = compared(evaluations, given)
+    taking_part = {name: participant(one) for name, one in evaluations.items()}
+    for text in beside:
+        name, _, file = text.partition("=")
+        taking_part[name] = outsider(Path(file), given)
+    rows = compared(taking_part, given)
     write_comparison(output, rows)
     for name in dict.fromkeys(row.set for row in rows):
         screen.out.print()
         _show_comparison(name, [row for row in rows if row.set == name])
+    for group in over_seeds(rows):
+        shown = {
+            f"{part}, {name}": getattr(group, part)[name] for part in ("headline", "own") for name in ("accuracy", "f1")
+        }
+        means = ", ".join(f"{name} {mean:.4f} ± {deviation:.4f}" for name, (mean, deviation) in shown.items())
+        screen.note(f"{group.set}: {group.name}, {group.runs} seeds: {means}")
 
 
 def _show_comparison(name: str, rows: Sequence[Compared]) -> None:
@@ -121,7 +138,7 @@ def _show_comparison(name: str, rows: Sequence[Compared]) -> None:
                 _figure(row.own["f1"]),
                 "" if row.own_less is None else _figure(row.own_less["f1"], sign=True),
                 _figure(row.ece),
-                round(row.images_per_second, 1),
+                None if row.images_per_second != row.images_per_second else round(row.images_per_second, 1),
             )
             for row in rows
         ],

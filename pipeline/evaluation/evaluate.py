@@ -16,7 +16,7 @@ from pipeline.evaluation.fields import FieldShare, field_shares
 from pipeline.evaluation.judgement import Judgement, Said, judge
 from pipeline.evaluation.leak import Leak, Side, leaks
 from pipeline.evaluation.novelty import Separation, Strangeness, separations
-from pipeline.evaluation.sets import Labelled, artefact_sets, decals_set, drawn_sets, side_sets
+from pipeline.evaluation.sets import Labelled, artefact_sets, decals_set, drawn_sets, side_sets, subset
 from pipeline.models.calibration import Prior
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.training.examples import Examples
@@ -70,8 +70,17 @@ class Evaluation:
     separations: tuple[Separation, ...]
 
 
-def material(recipe: Recipe, root: Path, stamps: Path | None = None, artefacts: Path | None = None) -> Material:
-    """The images of a recipe and those that it never saw. Raises JobError where the recipe holds none back."""
+def material(
+    recipe: Recipe,
+    root: Path,
+    stamps: Path | None = None,
+    artefacts: Path | None = None,
+    subsets: Sequence[str] = (),
+) -> Material:
+    """The images of a recipe and those that it never saw; `subsets` are COLUMN=VALUE, of its test images.
+
+    Raises JobError where the recipe holds no images back.
+    """
     prepared = prepare(recipe, root)
     if not len(prepared.sides.test) or not len(prepared.sides.validation):
         raise JobError(f"{recipe.name}: the recipe holds no images back for test and validation")
@@ -79,6 +88,7 @@ def material(recipe: Recipe, root: Path, stamps: Path | None = None, artefacts: 
     others = [decals_set(root, recipe.data)] if bands == 3 else []
     others += [] if stamps is None else drawn_sets(stamps, classes, bands)
     sides = {side: tuple(side_sets(prepared, recipe, root, side)) for side in ("train", "validation", "test")}
+    others += [subset(one, condition, recipe.data, root) for condition in subsets for one in sides["test"]]
     return Material(
         recipe=recipe,
         train=sides["train"],

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -45,14 +46,31 @@ class Labelled:
 def side_sets(prepared: Prepared, recipe: Recipe, root: Path, side: str) -> list[Labelled]:
     """The `side` (train, validation or test) of a recipe, a set a collection, the largest first."""
     whole = prepared.examples.take(getattr(prepared.sides, side))
-    ratios = _axis_ratios(recipe.data, root)
+    ratios = _values(recipe.data, root, AXIS_RATIO)
     names, counts = np.unique(whole.collections, return_counts=True)
     found = []
     for name in names[np.argsort(-counts, kind="stable")]:
         examples = whole.take(whole.collections == name)
-        known = np.array([ratios.get(str(one), np.nan) for one in examples.ids])
+        known = np.array([ratios.get(str(one), np.nan) for one in examples.ids], np.float64)
         found.append(Labelled(str(name) or side, examples, known))
     return found
+
+
+def subset(of: Labelled, condition: str, data: Data, root: Path) -> Labelled | None:
+    """The images of a set whose row in the recipe's files has COLUMN=VALUE, as text; None where there are none.
+
+    Raises JobError where the condition has no `=`, or no file has the column.
+    """
+    column, equals, value = condition.partition("=")
+    if not equals:
+        raise JobError(f"--subset {condition}: expected COLUMN=VALUE")
+    values = _values(data, root, column)
+    if not values:
+        raise JobError(f"--subset {condition}: no file of the recipe has the column {column}")
+    rows = np.array([str(values.get(str(name))) == value for name in of.examples.ids], np.bool_)
+    if not rows.any():
+        return None
+    return Labelled(f"{of.name}, {condition}", of.examples.take(rows), of.axis_ratio[rows])
 
 
 def decals_set(root: Path, data: Data) -> Labelled | None:
@@ -136,16 +154,16 @@ def _plain_examples(
     )
 
 
-def _axis_ratios(data: Data, root: Path) -> dict[str, float]:
-    """Id -> axis ratio, of the files that have it."""
-    found: dict[str, float] = {}
+def _values(data: Data, root: Path, column: str) -> dict[str, Any]:
+    """Id -> value of a column, of the files that have it."""
+    found: dict[str, Any] = {}
     for address in data.images:
         path = root / address
         for file in sorted(path.glob("*.parquet")) if path.is_dir() else [path]:
-            if AXIS_RATIO in pq.read_schema(file).names:
-                table = pq.read_table(file, columns=[data.columns.id, AXIS_RATIO])
-                pairs = zip(table[data.columns.id].to_pylist(), table[AXIS_RATIO].to_pylist(), strict=True)
-                found |= {str(name): ratio for name, ratio in pairs if ratio is not None}
+            if column in pq.read_schema(file).names:
+                table = pq.read_table(file, columns=[data.columns.id, column])
+                pairs = zip(table[data.columns.id].to_pylist(), table[column].to_pylist(), strict=True)
+                found |= {str(name): value for name, value in pairs if value is not None}
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.evaluation import plots
 from pipeline.evaluation.answers import planes
-from pipeline.evaluation.comparison import Compared
+from pipeline.evaluation.comparison import Compared, over_seeds
 from pipeline.evaluation.evaluate import Evaluation, Material
 from pipeline.evaluation.judgement import Judgement
 from pipeline.evaluation.record import plain, record
@@ -41,7 +41,8 @@ def write_evaluation(folder: Path, evaluation: Evaluation, given: Material, name
 def write_comparison(folder: Path, rows: Sequence[Compared]) -> None:
     """The comparison table as JSON, and a figure a set of images."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "comparison.json").write_text(json.dumps(plain(list(rows)), indent=1, allow_nan=False) + "\n")
+    said = {"rows": plain(list(rows)), "seeds": plain(over_seeds(rows))}
+    (folder / "comparison.json").write_text(json.dumps(said, indent=1, allow_nan=False) + "\n")
     for name in dict.fromkeys(row.set for row in rows):
         mine = [row for row in rows if row.set == name]
         file = "comparison_" + "".join(c if c.isalnum() else "_" for c in name)
