@@ -16,7 +16,7 @@ $(BIN)/pipeline: pyproject.toml constraints.txt
 run: $(BIN)/pipeline
 	@test -e $(DEMO)/sky/mock.json || $(BIN)/pipeline mock $(DEMO)/sky --seed 1
 	$(BIN)/pipeline run --survey decals --mirror $(DEMO)/sky --output $(DEMO)/catalogue
-	$(BIN)/pipeline query $(DEMO)/catalogue "SELECT dmagnet_label, count(*) AS galaxies, round(avg(dmagnet_confidence), 3) AS confidence FROM catalogue WHERE status IN ('ok', 'partial') GROUP BY ALL ORDER BY galaxies DESC"
+	$(BIN)/pipeline query $(DEMO)/catalogue --sql "SELECT dmagnet_label, count(*) AS galaxies, round(avg(dmagnet_confidence), 3) AS confidence FROM catalogue WHERE status IN ('ok', 'partial') GROUP BY ALL ORDER BY galaxies DESC"
 	$(BIN)/pipeline report $(DEMO)/catalogue --truth $(DEMO)/sky/truth/truth.parquet
 
 test: tests

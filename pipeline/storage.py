@@ -71,6 +71,13 @@ class Storage:
         """The folder on this machine's disk, or None for an object store."""
         return Path(self._filesystem[1]) if isinstance(self.filesystem, LocalFileSystem) else None
 
+    @property
+    def protocol(self) -> str:
+        """How the storage is reached: "file", "http", "s3" and others."""
+        names = self.filesystem.protocol
+        first = names if isinstance(names, str) else names[0]
+        return "http" if first == "https" else str(first)
+
     def path(self, name: str) -> str:
         """The name as the file system wants it."""
         return f"{self._filesystem[1]}/{name}" if name else self._filesystem[1]

@@ -29,7 +29,7 @@ def test_the_query_client_looks_at_a_run(whole: Path, verb: str) -> None:
 
 
 def test_the_query_client_asks_the_catalogue(whole: Path) -> None:
-    done = _call("query", str(whole), "SELECT count(*) AS galaxies FROM catalogue")
+    done = _call("query", str(whole), "--sql", "SELECT count(*) AS galaxies FROM catalogue")
     assert done.returncode == 0, done.stderr
     assert "galaxies" in done.stdout
 

@@ -175,7 +175,7 @@ def test_a_catalogue_is_published_and_asked_in_an_object_store() -> None:
     assert storage.read("latest") == b"snapshots/0001"
     catalogue = open_catalogue("memory://published")
     assert (catalogue.rows, sum(catalogue.statuses().values())) == (ROWS, ROWS)
-    assert 0 < catalogue.cone(0.5, 0.0, 1800).num_rows < ROWS
+    assert 0 < catalogue.cone(0.5, 0.0, 1800).count() < ROWS
     assert list(catalogue.maps([7])) == [7]
     assert verify(storage).problems == ()
     assert finalise(storage, name="demo", max_rows=150) == snapshot

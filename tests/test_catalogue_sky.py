@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.catalogue.partitions import merged_histogram, partition_name, partitions
+from pipeline.catalogue.layout import partition_name
+from pipeline.catalogue.partitions import merged_histogram, partitions
 from pipeline.catalogue.sky import angles, cone_ranges, healpix29, pixel_radius, pixel_range, unit_vectors
 
 

@@ -37,7 +37,7 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
         (["run", "--survey", "decals", "--output", "x", "--set", "engine.actor=1"], "did you mean actors?"),
         (["run", "--survey", "decals", "--mirror", "x"], "--output FOLDER_OR_URL"),
         (["run", "--survey", "decals", "--output", "x", "--max-time", "soon"], "such as 2h30m"),
-        (["query", "nowhere"], "either by SQL or by --cone"),
+        (["query", "nowhere", "--format", "tables"], "expected table, csv, parquet, votable, fits, json"),
         (["schema", "nothing"], "recommended or sources"),
     ],
 )
@@ -85,16 +85,36 @@ def test_the_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, mock_tree
     assert not output.exists()
 
 
-def test_columns_without_a_cone_are_refused_and_not_ignored(whole: Path) -> None:
-    done = call("query", str(whole), "SELECT 1 AS one", "--columns", "ra")
+def test_columns_beside_sql_are_refused_and_not_ignored(whole: Path) -> None:
+    done = call("query", str(whole), "--sql", "SELECT 1 AS one", "--columns", "ra")
     assert done.returncode == 2
-    assert "--columns belongs to --cone" in done.stderr
+    assert "--sql says it all" in done.stderr
+
+
+def test_a_catalogue_is_asked_for_a_part_of_it_on_screen_and_into_files(whole: Path, tmp_path: Path) -> None:
+    rows = committed_rows(whole)
+    first = rows.to_pylist()[0]
+    place = ["--cone", str(first["ra"]), str(first["dec"]), "1"]
+    shown = call("query", str(whole), *place)
+    assert str(first["object_id"]) in shown.stdout and "dmagnet_p_spiral" in shown.stdout
+    assert "run_id" not in shown.stdout
+    listed = call("query", str(whole), "--id", str(first["object_id"]), "--format", "json", "--columns", "object_id,ra")
+    assert json.loads(listed.stdout) == [{"object_id": first["object_id"], "ra": first["ra"]}]
+    file = tmp_path / "some.fits"
+    written = call("query", str(whole), "--where", "dec > -90", "--limit", "5", "--to", str(file))
+    assert (written.returncode, written.stdout) == (0, "")
+    assert file.read_bytes().startswith(b"SIMPLE")
+    matched = call("query", str(whole), "--match", str(file), "--columns", "object_id", "--format", "csv")
+    assert len(matched.stdout.splitlines()) == 6
+    assert matched.stdout.splitlines()[0].endswith('"separation"')
+    wrong = call("query", str(whole), "--columns", "object_ids")
+    assert (wrong.returncode, "did you mean object_id" in wrong.stderr) == (1, True)
 
 
 def test_status_verify_and_query_read_what_a_run_wrote(whole: Path) -> None:
     status = call("status", str(whole), "--json")
     verify = call("verify", str(whole))
-    count = call("query", str(whole), "SELECT count(*) AS galaxies FROM catalogue")
+    count = call("query", str(whole), "--sql", "SELECT count(*) AS galaxies FROM catalogue")
     sources = committed_rows(whole).num_rows
     assert json.loads(status.stdout)["committed"] == sources
     assert (verify.returncode, verify.stderr) == (0, "")
@@ -114,7 +134,7 @@ def test_verify_finds_a_flipped_byte_and_exits_1(tmp_path: Path, mock_tree: Path
 
 def test_a_reader_that_leaves_early_does_not_change_the_answer(whole: Path) -> None:
     """As in `pipeline query ... | head -1`."""
-    line = [sys.executable, "-m", "pipeline", "query", str(whole), "SELECT * FROM range(20000)"]
+    line = [sys.executable, "-m", "pipeline", "query", str(whole), "--sql", "SELECT * FROM range(20000)"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
@@ -127,7 +147,7 @@ def test_the_version_is_told() -> None:
 
 
 def test_markup_in_a_catalogue_is_shown_as_text(tmp_path: Path, whole: Path) -> None:
-    done = call("query", str(whole), "SELECT '[red]<script>[/red]' AS text FROM catalogue LIMIT 1")
+    done = call("query", str(whole), "--sql", "SELECT '[red]<script>[/red]' AS text FROM catalogue LIMIT 1")
     assert "[red]<script>[/red]" in done.stdout
 
 

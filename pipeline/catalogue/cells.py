@@ -8,7 +8,7 @@ import healpix
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.catalogue.sky import ORDER, pixel_radius, unit_vectors
+from pipeline.catalogue.sky import ORDER, merged, pixel_radius, unit_vectors
 
 Pixels = NDArray[np.int64]
 _X = 0x5555555555555555  # the bits of a NESTED index that count along x (to the north-east); y has the others
@@ -89,6 +89,15 @@ def pairs(first: Points, second: Points, radius: float) -> tuple[Pixels, Pixels,
     angles = 2 * np.arcsin(np.minimum(chords / 2, 1))
     close = angles <= radius
     return left[close], right[close], angles[close]
+
+
+def covering(pixels: Pixels, radius: float) -> NDArray[np.int64]:
+    """(R, 2) ranges of order-29 pixels that hold everything within `radius` radians of positions, by their pixels."""
+    order = _order_wider_than(radius)
+    shift = 2 * (ORDER - order)
+    cells = np.unique(pixels >> shift)
+    around = np.unique(np.concatenate([cells, neighbours(order, cells).ravel()]))
+    return merged(np.stack([around << shift, (around + 1) << shift], axis=1))
 
 
 def _order_wider_than(radius: float) -> int:

@@ -12,10 +12,10 @@ import pyarrow as pa
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.catalogue.layout import MAP_SUFFIX
 from pipeline.catalogue.votable import has_datatype
 from pipeline.errors import JobError
 
-MAP_SUFFIX = "_att_map"
 EXPERIMENTAL = "; experimental: too few training galaxies stand behind this class"
 DEFAULT_PARTS = ("p_", "label", "confidence")  # of a network's columns, by their beginnings: for who names none
 _TYPES = {

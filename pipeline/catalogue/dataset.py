@@ -7,9 +7,7 @@ Layout: HATS 1.0 (IVOA Note, 2025; github.com/astronomy-commons/hats, docs/direc
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.catalogue.layout import COMMON_METADATA, PARTITION_INFO, PROPERTIES, partition_info
 from pipeline.catalogue.parquet import table_bytes, writer_options
 from pipeline.catalogue.partitions import Partition
 from pipeline.catalogue.properties import properties_bytes
@@ -25,9 +24,6 @@ from pipeline.catalogue.votable import has_datatype, text_widths, votable_schema
 from pipeline.errors import CatalogueError
 from pipeline.storage import Storage
 
-PROPERTIES = "hats.properties"
-PARTITION_INFO = "partition_info.csv"
-COMMON_METADATA = "dataset/_common_metadata"
 HATS_VERSION = "v1.0"
 ROW_GROUP = 8192  # rows: a cone decodes one or two groups of all columns (README, "How fast")
 
@@ -79,7 +75,7 @@ class DatasetWriter:
         sink = pa.BufferOutputStream()
         pq.write_metadata(self._described(self.widths), sink)
         self._create(COMMON_METADATA, sink.getvalue().to_pybytes())
-        self._create(PARTITION_INFO, partition_info(self.partitions))
+        self._create(PARTITION_INFO, partition_info([(each.order, each.pixel) for each in self.partitions]))
         described = {
             "obs_collection": self.name,
             "dataproduct_type": "object",
@@ -164,17 +160,3 @@ def publish_local(storage: Storage, name: str, file: Path) -> str:
     if not storage.adopt(name, file) and hashlib.sha256(storage.read(name)).hexdigest() != digest:
         raise CatalogueError(f"{name} is there already: someone else is publishing the same snapshot")
     return digest
-
-
-def partition_info(partitions: list[Partition]) -> bytes:
-    """partition_info.csv."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("Norder", "Npix"))
-    writer.writerows((partition.order, partition.pixel) for partition in partitions)
-    return text.getvalue().encode()
-
-
-def read_partition_info(data: bytes) -> list[tuple[int, int]]:
-    """(order, pixel) of every partition."""
-    return [(int(row["Norder"]), int(row["Npix"])) for row in csv.DictReader(io.StringIO(data.decode()))]

@@ -23,16 +23,10 @@ from pipeline.catalogue.contract import is_map
 from pipeline.catalogue.dataset import DatasetWriter, publish_file, votable_bytes
 from pipeline.catalogue.documents import CHANGELOG, Publication, Release, documents
 from pipeline.catalogue.identifiers import IdentifierCheck, IndexWriter
+from pipeline.catalogue.layout import CHECKSUMS, COMPLETENESS, INDEX, LATEST, MAPS, MARGIN, SAMPLE
 from pipeline.catalogue.margins import MARGIN as MARGIN_ARCSEC
 from pipeline.catalogue.properties import properties_bytes
 from pipeline.catalogue.snapshots import (
-    CHECKSUMS,
-    COMPLETENESS,
-    INDEX,
-    LATEST,
-    MAPS,
-    MARGIN,
-    SAMPLE,
     Snapshot,
     drop_old,
     free_number,

@@ -15,12 +15,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.catalogue.dataset import COMMON_METADATA, HATS_VERSION, PROPERTIES, publish_file, publish_local
+from pipeline.catalogue.dataset import HATS_VERSION, publish_file, publish_local
+from pipeline.catalogue.layout import COMMON_METADATA, METADATA, PROPERTIES
 from pipeline.catalogue.properties import properties_bytes
 from pipeline.data import ObjectId
 from pipeline.storage import Storage
 
-METADATA = "dataset/_metadata"
 _MEMORY = "512MB"  # of identifiers held at once; the rest is on the local disk
 _EXAMPLES = 5
 _FILE_ROWS = 4_000_000  # of the index: 100 MB in memory

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.catalogue.layout import partition_name
 from pipeline.catalogue.sky import pixel_range
 
 
@@ -27,10 +28,6 @@ class Partition:
     def name(self) -> str:
         """Name of its file below the catalogue's folder `dataset`, as HATS lays it down."""
         return partition_name(self.order, self.pixel)
-
-
-def partition_name(order: int, pixel: int) -> str:
-    return f"Norder={order}/Dir={pixel // 10000 * 10000}/Npix={pixel}.parquet"
 
 
 def partitions(histogram: Mapping[int, int], order: int, max_rows: int) -> list[Partition]:

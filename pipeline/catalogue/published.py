@@ -1,24 +1,60 @@
-"""One published HATS catalogue, read: its properties, its columns and its files with the pixels that they cover."""
+"""One published HATS catalogue, read: its properties, its columns and its files with the pixels that they cover.
+
+Nothing is read twice: footers stay in memory, and say which row groups a part of the sky is in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.fs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.catalogue.dataset import COMMON_METADATA, PARTITION_INFO, PROPERTIES, read_partition_info
-from pipeline.catalogue.partitions import partition_name
+from pipeline.catalogue.layout import COMMON_METADATA, PARTITION_INFO, PROPERTIES, partition_name, read_partition_info
 from pipeline.catalogue.properties import parsed_properties
 from pipeline.catalogue.sky import pixel_range
 from pipeline.storage import Storage
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+
+PIXEL = "_healpix_29"
+
+
+@dataclass(frozen=True, eq=False)
+class Footer:
+    """What a Parquet file says of its row groups."""
+
+    metadata: pq.FileMetaData
+    pixels: NDArray[np.int64]  # (G, 2) the lowest and the highest order-29 pixel of each row group
+    rows: NDArray[np.int64]  # (G,)
+
+    @classmethod
+    def of(cls, metadata: pq.FileMetaData, whole: tuple[int, int]) -> Footer:
+        """`whole` is the range of pixels of the file, for row groups that do not say theirs."""
+        names = metadata.schema.names
+        place = names.index(PIXEL) if PIXEL in names else None
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        pixels = [_extremes(group, place) or (whole[0], whole[1] - 1) for group in groups]
+        rows = np.array([group.num_rows for group in groups], dtype=np.int64)
+        return cls(metadata, np.array(pixels, dtype=np.int64).reshape(-1, 2), rows)
+
+    def touched(self, ranges: NDArray[np.int64] | None) -> list[int]:
+        """The row groups that may have rows in ascending ranges (R, 2), all for None."""
+        if ranges is None:
+            return list(range(len(self.rows)))
+        if not len(ranges):
+            return []
+        following = np.searchsorted(ranges[:, 1], self.pixels[:, 0], side="right")
+        inside = following < len(ranges)
+        inside[inside] = ranges[following[inside], 0] <= self.pixels[inside, 1]
+        return [int(group) for group in np.flatnonzero(inside)]
 
 
 @dataclass(frozen=True)
@@ -38,8 +74,8 @@ class Published:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        with self.storage.open(self.name(COMMON_METADATA)) as file:
-            return pq.read_schema(file).remove_metadata()
+        data = pa.BufferReader(self.storage.read(self.name(COMMON_METADATA)))
+        return pq.read_schema(data).remove_metadata()
 
     @cached_property
     def partitions(self) -> list[tuple[int, int]]:
@@ -62,21 +98,65 @@ class Published:
         inside[inside] = ranges[following[inside], 0] < self.ranges[inside, 1]
         return [int(index) for index in np.flatnonzero(inside)]
 
-    def dataset(self, chosen: Sequence[int] | None = None) -> ds.Dataset:
-        """The files, all or those of some indices; a filter on `_healpix_29` opens only what it concerns."""
-        indices = list(range(len(self.partitions))) if chosen is None else list(chosen)
-        files, pixel = self.files(), pc.field("_healpix_29")
+    def footer(self, index: int) -> Footer:
+        """The footer of a file, read once."""
+        held = self._footers
+        if index not in held:
+            with self._opened(index) as file:
+                first, stop = self.ranges[index].tolist()
+                held[index] = Footer.of(file.metadata, (first, stop))
+        return held[index]
+
+    def read(self, index: int, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Some columns of some row groups of a file."""
+        footer = self.footer(index)
+        with self._opened(index, footer.metadata) as file:
+            table = file.read_row_groups(list(groups), columns=list(columns))
+        return table.select(list(columns)).replace_schema_metadata(None)
+
+    def dataset(self) -> ds.Dataset:
+        """All files for a query engine; a filter on `_healpix_29` opens only what it concerns."""
+        return self._dataset
+
+    @cached_property
+    def _dataset(self) -> ds.Dataset:
+        import pyarrow.compute as pc
+        import pyarrow.dataset as ds  # loads pandas, where there is one
+
+        pixel = pc.field(PIXEL)
         return ds.FileSystemDataset.from_paths(
-            [self.storage.path(files[index]) for index in indices],
+            [self.storage.path(name) for name in self.files()],
             schema=self.schema,
             format=ds.ParquetFileFormat(),
             filesystem=self._filesystem(),
-            partitions=[
-                (pixel >= int(first)) & (pixel < int(stop)) for first, stop in self.ranges[indices].reshape(-1, 2)
-            ],
+            partitions=[(pixel >= int(first)) & (pixel < int(stop)) for first, stop in self.ranges],
         )
 
-    def _filesystem(self) -> pyarrow.fs.FileSystem:
+    @cached_property
+    def _footers(self) -> dict[int, Footer]:
+        return {}
+
+    @contextmanager
+    def _opened(self, index: int, metadata: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+        name = self.files()[index]
+        if self.storage.local is not None:
+            with pq.ParquetFile(self.storage.path(name), metadata=metadata, memory_map=True) as file:
+                yield file
+            return
+        with self.storage.open(name) as source, pq.ParquetFile(source, metadata=metadata, pre_buffer=True) as file:
+            yield file
+
+    def _filesystem(self) -> Any:
+        import pyarrow.fs
+
         if self.storage.local is not None:
             return pyarrow.fs.LocalFileSystem()
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(self.storage.filesystem))
+
+
+def _extremes(group: Any, place: int | None) -> tuple[int, int] | None:
+    """The lowest and highest pixel of a row group, None where it does not say."""
+    if place is None:
+        return None
+    statistics = group.column(place).statistics
+    return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ORDER = 29  # of the column `_healpix_29`: 0.4 milliarcsec, the finest that fits int64
-_ROUNDING = 1e-9  # rad, 0.2 milliarcsec: a position on the edge of a pixel may be counted to its neighbour
+ROUNDING = 1e-9  # rad, 0.2 milliarcsec: a position on the edge of a pixel may be counted to its neighbour
 
 
 def healpix29(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -39,7 +39,7 @@ def cone_ranges(ra: float, dec: float, radius: float) -> NDArray[np.int64]:
     cone, so that there are a few tens of ranges at any radius; they cover more than the cone, never less.
     """
     centre = unit_vectors(np.array([ra]), np.array([dec]))[0]
-    wanted = np.radians(radius) + _ROUNDING
+    wanted = np.radians(radius) + ROUNDING
     pixels = np.arange(12)
     for order in range(ORDER + 1):
         reach = pixel_radius(order)

@@ -1,15 +1,4 @@
-"""The published snapshots of an output: which there are, what each says of itself, and which is the latest.
-
-snapshots/<number>/collection.properties    written last: what has none is not published
-snapshots/<number>/SHA256SUMS               of every other file
-snapshots/<number>/catalogue/               the HATS catalogue: the full table
-snapshots/<number>/friendly/                a HATS catalogue of the same rows with fewer columns
-snapshots/<number>/margin_10arcs/           the margin of the catalogue
-snapshots/<number>/index_object_id/         its index
-snapshots/<number>/attention_maps/          its extension: the 16x16 maps, joined by object_id
-snapshots/<number>/README.md ...            what documents.py writes, sample.parquet, completeness.parquet
-latest                                      on a disk a symbolic link, in an object store a text: the folder's name
-"""
+"""The published snapshots of an output: which there are, what each says of itself, and which is the latest."""
 
 from __future__ import annotations
 
@@ -18,21 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.catalogue.dataset import publish_file
+from pipeline.catalogue.layout import COLLECTION, PRIMARY, SNAPSHOTS
 from pipeline.catalogue.properties import parsed_properties, properties_bytes
 from pipeline.errors import CatalogueError
 from pipeline.storage import Storage
 
-SNAPSHOTS = "snapshots"
-LATEST = "latest"
-COLLECTION = "collection.properties"
-CHECKSUMS = "SHA256SUMS"
-PRIMARY = "catalogue"
-FRIENDLY = "friendly"
-MARGIN = "margin_10arcs"
-INDEX = "index_object_id"
-MAPS = "attention_maps"
-SAMPLE = "sample.parquet"
-COMPLETENESS = "completeness.parquet"
 _SEAL = b"pipeline_seal="  # last line of collection.properties: the sha256 of the lines above
 
 

@@ -21,11 +21,11 @@ from pipeline.catalogue.contract import DEFAULT_PARTS, catalogue_schema, maps_sc
 from pipeline.catalogue.dataset import ROW_GROUP, DatasetWriter
 from pipeline.catalogue.flags import NEEDED, Surroundings, row_flags
 from pipeline.catalogue.identifiers import IdentifierCheck
+from pipeline.catalogue.layout import FRIENDLY, MAPS, PRIMARY
 from pipeline.catalogue.margins import Margins
 from pipeline.catalogue.parquet import table_bytes
 from pipeline.catalogue.partitions import Partition, merged_histogram, partitions
 from pipeline.catalogue.recommended import classes_of, recommended
-from pipeline.catalogue.snapshots import FRIENDLY, MAPS, PRIMARY
 from pipeline.catalogue.summaries import Completeness, Sample
 from pipeline.storage import Storage
 

@@ -21,8 +21,9 @@ from pipeline.catalogue.commits import (
     unit_rows,
 )
 from pipeline.catalogue.identifiers import IdentifierCheck
+from pipeline.catalogue.layout import CHECKSUMS, COLLECTION, LATEST, PRIMARY
 from pipeline.catalogue.published import Published
-from pipeline.catalogue.snapshots import CHECKSUMS, COLLECTION, LATEST, PRIMARY, Snapshot, newest_snapshot
+from pipeline.catalogue.snapshots import Snapshot, newest_snapshot
 from pipeline.errors import CatalogueError
 from pipeline.storage import Storage
 

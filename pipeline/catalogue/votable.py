@@ -43,22 +43,28 @@ def text_widths(table: pa.Table) -> dict[str, int]:
 
 def votable_schema(schema: pa.Schema, name: str, widths: Mapping[str, int]) -> pa.Schema:
     """The schema with the footer keys of VOParquet. `widths` are the bytes of the longest text of each column."""
-    root = ElementTree.Element("VOTABLE", {"version": "1.4", "xmlns": _NAMESPACE})
-    resource = ElementTree.SubElement(root, "RESOURCE", {"type": "results"})
-    table = ElementTree.SubElement(resource, "TABLE", {"name": name})
-    for field in schema:
-        _add_field(table, field, widths)
-    content = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    content = votable_xml(schema, name, {column: f"{max(1, width)}*" for column, width in widths.items()}).encode()
     footer = {b"IVOA.VOTable-Parquet.version": b"1.0", b"IVOA.VOTable-Parquet.content": content}
     lengths = {f"table::len::{column}".encode(): str(max(1, width)).encode() for column, width in widths.items()}
     return schema.with_metadata(footer | lengths)
 
 
-def _add_field(table: ElementTree.Element, field: pa.Field, widths: Mapping[str, int]) -> None:
+def votable_xml(schema: pa.Schema, name: str, sizes: Mapping[str, str]) -> str:
+    """A VOTable without data; `sizes` are the array sizes of the text columns, "1*" for those that have none."""
+    root = ElementTree.Element("VOTABLE", {"version": "1.4", "xmlns": _NAMESPACE})
+    resource = ElementTree.SubElement(root, "RESOURCE", {"type": "results"})
+    table = ElementTree.SubElement(resource, "TABLE", {"name": name})
+    for field in schema:
+        _add_field(table, field, sizes)
+    content: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return content.decode()
+
+
+def _add_field(table: ElementTree.Element, field: pa.Field, sizes: Mapping[str, str]) -> None:
     metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
     attributes = {"name": field.name, "datatype": _DATATYPES[field.type]}
     if attributes["datatype"] == "char":
-        attributes["arraysize"] = f"{max(1, widths.get(field.name, 0))}*"
+        attributes["arraysize"] = sizes.get(field.name, "1*")
     attributes |= {key: metadata[key] for key in ("unit", "ucd") if key in metadata}
     element = ElementTree.SubElement(table, "FIELD", attributes)
     if "description" in metadata:

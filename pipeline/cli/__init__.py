@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.cli import cutting, evaluating, listing, looking, networks, running, screen, showing, training
+from pipeline.cli import asking, cutting, evaluating, listing, looking, networks, running, screen, showing, training
 
 app = typer.Typer(
     name="pipeline",
@@ -28,7 +28,7 @@ for verb in (
     evaluating.card,
     looking.status,
     looking.verify,
-    looking.query,
+    asking.query,
     showing.report,
     showing.look,
     training.train,
