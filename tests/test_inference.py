@@ -242,12 +242,22 @@ def test_images_that_do_not_fit_are_refused(images: NDArray[np.uint8], message: 
         predicted(images)
 
 
-def test_inference_imports_with_torch_numpy_and_safetensors_alone() -> None:
-    blocked = ("ray", "astropy", "pydantic", "pyarrow", "fsspec")
+def test_networks_and_inference_run_with_torch_numpy_and_safetensors_alone() -> None:
+    """All but the two whose library is an extra, which say so."""
+    blocked = ("ray", "astropy", "pydantic", "pyarrow", "fsspec", "scipy", "statmorph", "photutils")
     code = f"""
 import sys
-for name in {blocked}: sys.modules[name] = None
-import pipeline.models, pipeline.inference, pipeline.attention, pipeline.models.checkpoint
+for name in (*{blocked}, "transformers", "torchvision.models.maxvit"): sys.modules[name] = None
+import torch
+import pipeline.models.ann, pipeline.models.descriptions, pipeline.models.receptive, pipeline.training.indicators
+import pipeline.inference, pipeline.attention, pipeline.models.checkpoint
+from pipeline.errors import MissingExtra
+from tests.test_invariances import SMALL
+for name, config in SMALL.items():
+    try:
+        config.build().eval()(torch.zeros(1, config.bands, config.size, config.size))
+    except MissingExtra:
+        print(name)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stdout.split()) == (0, ["cvt", "maxvit"]), done.stderr
