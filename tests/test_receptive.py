@@ -73,7 +73,7 @@ def test_a_field_is_the_one_reckoned_by_hand(layers: tuple[nn.Module, ...], expe
         (ResNetConfig(widths=(4, 4, 4, 4), size=512), 435),
         (ResNetConfig(widths=(4, 4, 4, 4)), None),
         # three of 3: 7; 8; at 2: 20; 22; at 4: 46; 50; two at 8: 82; and its neighbour by bilinear interpolation: 90
-        (AGCNNConfig(), 90),
+        (AGCNNConfig(size=128), 90),
         (DMAGNetConfig(dims=(4, 8), depths=(1, 1), head_channels=4), None),  # fusion pools over the image
         (MBANConfig(widths=(4, 4, 4, 4)), None),
         (CvTConfig(size=64, dims=(8, 12, 16), depths=(1, 2, 3), heads=(1, 2, 2)), None),
