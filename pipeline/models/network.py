@@ -1,7 +1,8 @@
 """What a network is: a frozen config that builds a module, and a module that gives logits and attention.
 
-A new network is one file in this package, one line in `NETWORKS` (models/__init__.py) and one in
-tests/test_models.py. Torch and the standard library are all that they need.
+A new network is one file in this package and one line each in `NETWORKS` (models/__init__.py), `DESCRIPTIONS`,
+tests/test_models.py and tests/test_invariances.py. Torch and the standard library are all that they need; a library
+of an extra is imported when the network is built (extra.py).
 """
 
 from __future__ import annotations
