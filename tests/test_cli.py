@@ -74,6 +74,8 @@ def test_the_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, mock_tree
         "tiles",
         "footprint 0",
         "requests",
+        "row, dmagnet",
+        "B of attention map",
         "link busy",
         "whole files",
         "as planned",
