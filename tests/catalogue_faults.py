@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.catalogue.layout import CHECKSUMS, COLLECTION
 from pipeline.storage import Storage
 
 
@@ -81,6 +87,39 @@ class TurnStorage(Storage):
     def create(self, name: str, data: bytes) -> bool:
         self.turns.step(self.writer)
         return super().create(name, data)
+
+
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Put other rows, or other columns, into a Parquet file."""
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Replace some text of a file, which has to be there."""
+    text = path.read_text()
+    if old not in text:
+        raise ValueError(f"{path} has no {old!r}")
+    path.write_text(text.replace(old, new))
+
+
+def reseal(snapshot: Path) -> None:
+    """Make the checksums of a snapshot those of its files, so that only their content can tell what was changed."""
+    sums, collection = snapshot / CHECKSUMS, snapshot / COLLECTION
+    files = sorted(path for path in snapshot.rglob("*") if path.is_file() and path not in (sums, collection))
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    sums.write_text("".join(f"{d}  {path.relative_to(snapshot)}\n" for d, path in zip(digests, files, strict=True)))
+    lines = [line for line in collection.read_text().splitlines() if not line.startswith("pipeline_seal=")]
+    said = f"pipeline_checksums={hashlib.sha256(sums.read_bytes()).hexdigest()}"
+    body = "".join(f"{said if line.startswith('pipeline_checksums=') else line}\n" for line in lines)
+    collection.write_text(f"{body}pipeline_seal={hashlib.sha256(body.encode()).hexdigest()}\n")
+
+
+def reseal_unit(path: Path) -> None:
+    """Make the manifest of a unit's file describe its bytes."""
+    manifest = path.with_suffix(".json")
+    facts = json.loads(manifest.read_text())
+    facts["sha256"], facts["bytes"] = hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size
+    manifest.write_text(json.dumps(facts))
 
 
 def flip_byte(path: Path, at: int) -> None:

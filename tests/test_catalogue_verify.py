@@ -129,7 +129,7 @@ def test_a_manifest_that_lies_about_its_rows_is_found(output: Path) -> None:
     manifest = latest_manifests(storage)["01unit"]
     lying = manifest.model_copy(update={"statuses": {"ok": 100}})
     storage.replace(MANIFEST, lying.model_dump_json().encode())
-    assert problems(output)[0].startswith(f"{FILE} has 100 rows, {{'archive_error': ")
+    assert problems(output)[0].startswith(f"{FILE}: it has 100 rows, {{'archive_error': ")
     assert problems(output)[0].endswith("its manifest says 100 rows, {'ok': 100}")
 
 

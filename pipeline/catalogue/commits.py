@@ -150,6 +150,12 @@ def committed_table(storage: Storage, unit_id: str, attempt: int, columns: Seque
 
 def unit_rows(storage: Storage, manifest: Manifest, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a committed unit. Raises CatalogueError where the file is not what was committed."""
+    data = pa.BufferReader(unit_data(storage, manifest))
+    return pq.read_table(data, columns=None if columns is None else list(columns))
+
+
+def unit_data(storage: Storage, manifest: Manifest) -> bytes:
+    """The file of a committed unit. Raises CatalogueError where it is not what was committed."""
     try:
         data = storage.read(manifest.parquet)
     except FileNotFoundError as error:
@@ -157,7 +163,7 @@ def unit_rows(storage: Storage, manifest: Manifest, columns: Sequence[str] | Non
     found = hashlib.sha256(data).hexdigest()
     if found != manifest.sha256:
         raise CatalogueError(f"{manifest.parquet}: expected sha256 {manifest.sha256[:16]}, got {found[:16]}")
-    return pq.read_table(pa.BufferReader(data), columns=None if columns is None else list(columns))
+    return data
 
 
 def commits_digest(committed: Sequence[Manifest]) -> str:

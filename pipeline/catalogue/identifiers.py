@@ -62,6 +62,26 @@ class IdentifierCheck:
         query = "SELECT object_id FROM ids GROUP BY object_id HAVING count(*) > 1 ORDER BY object_id LIMIT ?"
         return [row[0] for row in self._database.execute(query, [_EXAMPLES]).fetchall()]
 
+    def differences(self, others: IdentifierCheck) -> tuple[list[ObjectId], list[ObjectId]]:
+        """Up to five identifiers that only this one has, or has elsewhere, and up to five that only `others` has."""
+        if self._empty or others._empty:
+            return ([], []) if self._empty and others._empty else (self._some(), others._some())
+        try:
+            self._database.register("others", others._database.sql("SELECT * FROM ids").to_arrow_reader())
+            self._database.execute("CREATE OR REPLACE TABLE other_ids AS SELECT * FROM others")
+        finally:
+            self._database.unregister("others")
+        return self._only("ids", "other_ids"), self._only("other_ids", "ids")
+
+    def _only(self, these: str, those: str) -> list[ObjectId]:
+        query = f"SELECT object_id FROM (FROM {these} EXCEPT FROM {those}) ORDER BY object_id LIMIT {_EXAMPLES}"
+        return [row[0] for row in self._database.execute(query).fetchall()]
+
+    def _some(self) -> list[ObjectId]:
+        if self._empty:
+            return []
+        return [row[0] for row in self._database.execute(f"SELECT object_id FROM ids LIMIT {_EXAMPLES}").fetchall()]
+
     def ordered(self) -> Iterator[pa.RecordBatch]:
         """All that was collected, by identifier."""
         yield from self._database.sql("SELECT * FROM ids ORDER BY object_id").to_arrow_reader(_GROUP_ROWS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,19 +10,11 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.catalogue.commits import (
-    UNITS,
-    Manifest,
-    commits_digest,
-    parquet_name,
-    read_manifest,
-    status_counts,
-    unit_rows,
-)
+from pipeline.catalogue.commits import UNITS, Manifest, parquet_name, read_manifest, status_counts, unit_data
 from pipeline.catalogue.identifiers import IdentifierCheck
-from pipeline.catalogue.layout import CHECKSUMS, COLLECTION, LATEST, PRIMARY
-from pipeline.catalogue.published import Published
+from pipeline.catalogue.snapshot_checks import snapshot_problems
 from pipeline.catalogue.snapshots import Snapshot, newest_snapshot
+from pipeline.catalogue.soundness import row_columns, row_problems, schema_problems
 from pipeline.errors import CatalogueError
 from pipeline.storage import Storage
 
@@ -62,12 +53,14 @@ def verify(storage: Storage, planned: Iterable[str] | None = None) -> VerifyRepo
     leftovers = tuple(name for name in strangers if name.endswith(".parquet"))
     problems += [f"{name} belongs to no commit" for name in strangers if not name.endswith(".parquet")]
     latest = {unit.unit_id: unit for unit in sorted(found, key=lambda unit: unit.attempt)}
-    problems += _file_problems(storage, found, latest)
-    if planned is not None:
-        problems += _plan_problems(set(planned), set(latest))
     snapshot, more = _newest(storage)
-    if snapshot is not None:
-        more += _snapshot_problems(storage, snapshot, [latest[unit_id] for unit_id in sorted(latest)])
+    with IdentifierCheck() as identifiers:
+        problems += _file_problems(storage, found, latest, identifiers)
+        if planned is not None:
+            problems += _plan_problems(set(planned), set(latest))
+        if snapshot is not None:
+            in_order = [latest[unit_id] for unit_id in sorted(latest)]
+            more += snapshot_problems(storage, snapshot, in_order, identifiers)
     return VerifyReport(
         units=len(latest),
         rows=sum(unit.rows for unit in latest.values()),
@@ -89,32 +82,38 @@ def _manifests(storage: Storage, names: list[str]) -> tuple[list[Manifest], list
     return found, problems
 
 
-def _file_problems(storage: Storage, found: list[Manifest], latest: Mapping[str, Manifest]) -> list[str]:
+def _file_problems(
+    storage: Storage, found: list[Manifest], latest: Mapping[str, Manifest], identifiers: IdentifierCheck
+) -> list[str]:
     """What is wrong with the files of the manifests, and the identifiers of the latest attempts that repeat."""
     problems: list[str] = []
     check = partial(_checked, storage)
-    with IdentifierCheck() as identifiers, ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(_READERS) as pool:
         slices = (found[start : start + _SLICE] for start in range(0, len(found), _SLICE))
         checked = (pair for units in slices for pair in zip(units, pool.map(check, units), strict=True))
-        for unit, (ids, wrong) in checked:
+        for unit, (rows, wrong) in checked:
             problems += wrong
-            if ids is not None and latest[unit.unit_id] is unit:
-                identifiers.add(ids)
-        repeated = identifiers.repeated()
-    return problems + [f"object_id {identifier!r} is there more than once" for identifier in repeated]
+            if rows is not None and latest[unit.unit_id] is unit:
+                identifiers.add(rows["object_id"], _healpix_29=rows["_healpix_29"])
+    return problems + [f"object_id {identifier!r} is there more than once" for identifier in identifiers.repeated()]
 
 
-def _checked(storage: Storage, unit: Manifest) -> tuple[pa.ChunkedArray | None, list[str]]:
-    """The identifiers of a committed file, and what is wrong with it."""
+def _checked(storage: Storage, unit: Manifest) -> tuple[pa.Table | None, list[str]]:
+    """The identifiers and pixels of a committed file, and what is wrong with it."""
     try:
-        rows = unit_rows(storage, unit, ("object_id", "status"))
+        data = pa.BufferReader(unit_data(storage, unit))
     except CatalogueError as error:
         return None, [str(error)]
+    networks = tuple(unit.checkpoints)
+    schema = pq.read_schema(data)
+    rows = pq.read_table(data, columns=row_columns(schema, networks))
+    problems = [*schema_problems(schema), *row_problems(rows, networks)]
     statuses = status_counts(rows["status"])
     if (rows.num_rows, statuses) != (unit.rows, dict(unit.statuses)):
-        said = f"{unit.rows} rows, {dict(unit.statuses)}"
-        return rows["object_id"], [f"{unit.parquet} has {rows.num_rows} rows, {statuses}; its manifest says {said}"]
-    return rows["object_id"], []
+        said = f"its manifest says {unit.rows} rows, {dict(unit.statuses)}"
+        problems.append(f"it has {rows.num_rows} rows, {statuses}; {said}")
+    told = [f"{unit.parquet}: {problem}" for problem in problems]
+    return rows.select(["object_id", "_healpix_29"]), told
 
 
 def _plan_problems(planned: set[str], committed: set[str]) -> list[str]:
@@ -127,43 +126,3 @@ def _newest(storage: Storage) -> tuple[Snapshot | None, list[str]]:
         return newest_snapshot(storage), []
     except CatalogueError as error:
         return None, [str(error)]
-
-
-def _snapshot_problems(storage: Storage, snapshot: Snapshot, latest: list[Manifest]) -> list[str]:
-    """What is wrong with a snapshot: its files, its rows, and whether it is behind the commits."""
-    problems = _checksum_problems(storage, snapshot)
-    if snapshot.commits != commits_digest(latest):
-        problems.append(f"{snapshot.folder} was published before the latest commits: publish again")
-    published = Published(storage, f"{snapshot.folder}/{PRIMARY}")
-    try:
-        rows = sum(_footer_rows(storage, name) for name in published.files())
-    except (FileNotFoundError, ValueError, KeyError, pa.ArrowException) as error:
-        return [*problems, f"{snapshot.folder} cannot be read: {error}"]
-    if rows != snapshot.rows:
-        problems.append(f"{snapshot.folder} has {rows} rows in its files, but says {snapshot.rows}")
-    if storage.pointed(LATEST) != snapshot.folder:
-        problems.append(f"{LATEST} leads to {storage.pointed(LATEST)}, not to {snapshot.folder}")
-    return problems
-
-
-def _checksum_problems(storage: Storage, snapshot: Snapshot) -> list[str]:
-    here = set(storage.list(snapshot.folder)) - {f"{snapshot.folder}/{name}" for name in (COLLECTION, CHECKSUMS)}
-    try:
-        lines = storage.read(f"{snapshot.folder}/{CHECKSUMS}")
-    except FileNotFoundError:
-        return [f"{snapshot.folder}/{CHECKSUMS} is not there"]
-    if hashlib.sha256(lines).hexdigest() != snapshot.checksums:
-        return [f"{snapshot.folder}/{CHECKSUMS} is not the one that was published"]
-    listed = {f"{snapshot.folder}/{name}": sha for sha, name in map(str.split, lines.decode().splitlines())}
-    problems = [f"{name} is no part of the snapshot" for name in sorted(here - set(listed))]
-    for name, sha in listed.items():
-        if name not in here:
-            problems.append(f"{name} is not there")
-        elif (found := hashlib.sha256(storage.read(name)).hexdigest()) != sha:
-            problems.append(f"{name}: expected sha256 {sha[:16]}, got {found[:16]}")
-    return problems
-
-
-def _footer_rows(storage: Storage, name: str) -> int:
-    with storage.open(name) as file:
-        return int(pq.read_metadata(file).num_rows)
