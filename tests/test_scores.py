@@ -159,6 +159,12 @@ def test_a_known_calibration_error_is_found() -> None:
     assert full.low < 0.9 <= full.high
 
 
+def test_a_confidence_on_the_edge_of_two_bins_belongs_to_the_lower() -> None:
+    found = calibration.calibration(*planted(10, 9 / 15, 0.6))
+    (full,) = (one for one in found.bins if one.images)
+    assert (full.low, full.high) == (8 / 15, 9 / 15)
+
+
 def test_bins_that_miss_on_both_sides_do_not_cancel() -> None:
     (high, right), (low, wrong) = planted(100, 0.9, 1.0), planted(100, 0.6, 0.5)
     found = calibration.calibration(np.concatenate([high, low]), np.concatenate([right, wrong]))
