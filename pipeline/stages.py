@@ -241,8 +241,6 @@ def _draw(contract: ImageContract, survey: Survey, opener: Opener, source: Sourc
     flags |= cutout.flags
     if limited:
         flags |= RowFlag.FOV_LIMITED
-    if way == "cutout":
-        flags |= RowFlag.RESAMPLED
     if cutout.masked_fraction > MASKED_LIMIT:
         flags |= RowFlag.MASKED
     fov = frame_width(cutout) if width is None else width

@@ -74,6 +74,9 @@ def test_what_is_written_comes_back() -> None:
 def test_a_checkpoint_of_before_these_keys_is_still_read() -> None:
     found = read_checkpoint(with_header({}, without=("calibrated_on", "prior", "experimental")), "x")
     assert (found.calibrated_on, found.prior, found.experimental, found.novelty) == ("", None, (), None)
+    younger = ("mapping", "clip_sigma", "surroundings")
+    image = {key: value for key, value in asdict(ImageContract()).items() if key not in younger}
+    assert read_checkpoint(with_header({"image": image}), "x").image == ImageContract()
 
 
 def test_a_checkpoint_builds_its_network_with_its_weights() -> None:

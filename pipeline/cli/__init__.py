@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.cli import asking, cutting, evaluating, listing, looking, networks, running, screen, showing, training
+from pipeline.cli import (
+    asking,
+    cutting,
+    evaluating,
+    footprints,
+    listing,
+    looking,
+    networks,
+    running,
+    screen,
+    showing,
+    training,
+)
 
 app = typer.Typer(
     name="pipeline",
@@ -33,6 +45,7 @@ for verb in (
     showing.look,
     training.train,
     training.train_list,
+    footprints.footprint,
     listing.mock,
     listing.jobs,
     listing.surveys,

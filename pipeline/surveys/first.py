@@ -68,7 +68,7 @@ class FirstConfig(BaseModel):
 
     def build(self, tiles: pa.Table | None) -> TiledSurvey:
         """The survey, of maps where there is a footprint table. Raises JobError where that should be and is not."""
-        service = Service(PIXEL, MOST_PIXELS, self._ask)
+        service = Service(PIXEL, MOST_PIXELS, self._ask, resamples=False)
         if self.footprint is None:
             ground = Objects(None if tiles is None else Moc.of(tiles))
             return TiledSurvey(self.bands, self.frame, jansky_per_beam, ground, None, service)

@@ -65,7 +65,7 @@ class HipsConfig(BaseModel):
 
     def build(self, tiles: pa.Table | None) -> TiledSurvey:
         ground = Objects(None if tiles is None else Moc.of(tiles))
-        service = Service(self.pixel_scale, MOST_PIXELS, self._ask)
+        service = Service(self.pixel_scale, MOST_PIXELS, self._ask, resamples=True)
         return TiledSurvey(self.bands, self.frame, self._unit, ground, None, service, RowFlag.PREVIEW)
 
     def _ask(self, source: Source, width: float, pixels: int) -> tuple[Product, ...]:

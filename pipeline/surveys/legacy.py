@@ -170,7 +170,7 @@ class LegacySurvey:
             (product,) = self.cutouts(source, arcsec, side(arcsec, PIXEL))
             image = served(open_product, product, source)
             cutout = cut_cube(image, product.path, self.bands, source, width and arcsec, _by_native_pixel)
-            return replace(cutout, flags=flags)
+            return replace(cutout, flags=flags | RowFlag.RESAMPLED)
         brick = self._opened(open_product, *self._find(source.tile))
 
         def neighbours(box: Box, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> Iterator[Planes]:

@@ -99,7 +99,7 @@ class PanstarrsConfig(BaseModel):
         return () if self.cutout_service is None else (self.cutout_service,)
 
     def build(self, tiles: pa.Table | None) -> TiledSurvey:
-        service = Service(PIXEL, MOST_PIXELS, self._ask) if self.cutout_service else None
+        service = Service(PIXEL, MOST_PIXELS, self._ask, resamples=False) if self.cutout_service else None
         return TiledSurvey(self.bands, self.frame, linear, Rings(), Tree(self._stacks), service)
 
     def _stacks(self, tile: str) -> tuple[Product, ...]:

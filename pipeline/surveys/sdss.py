@@ -74,7 +74,7 @@ class SdssConfig(BaseModel):
         """The survey on its table of fields. Raises JobError where that is missing or lacks columns."""
         if tiles is None and self.fields is not None:
             raise JobError("SDSS needs its table of fields, window_flist.fits (survey.fields)")
-        service = Service(PIXEL, MOST_PIXELS, self._ask) if self.hosts else None
+        service = Service(PIXEL, MOST_PIXELS, self._ask, resamples=True) if self.hosts else None
         ground = Named(self.kind) if tiles is None else field_footprint(tiles)
         tree = Tree(self._frames, ways=("file",))  # bzip2 has no ranges
         return TiledSurvey(self.bands, self.frame, _unit, ground, tree, service)

@@ -88,9 +88,13 @@ class Tan:
 
 
 def _degrees(header: Mapping[str, Any]) -> list[float]:
-    """Degrees a pixel, row by row: the CD cards, or CDELT and PC (Pan-STARRS1 writes these as PC001001)."""
-    if "CD1_1" in header:
-        return [float(header[f"CD{i}_{j}"]) for i in (1, 2) for j in (1, 2)]
+    """Degrees a pixel, row by row: the CD cards, or CDELT and PC (Pan-STARRS1 writes these as PC001001).
+
+    A CD card that is not there is 0 where another one is (Greisen & Calabretta 2002, A&A 395, 1061, sec. 2.1.2).
+    """
+    cards = [f"CD{i}_{j}" for i in (1, 2) for j in (1, 2)]
+    if any(card in header for card in cards):
+        return [float(header.get(card, 0.0)) for card in cards]
     turns = [header.get(f"PC{i}_{j}", header.get(f"PC00{i}00{j}", float(i == j))) for i in (1, 2) for j in (1, 2)]
     steps = [float(header[f"CDELT{i}"]) for i in (1, 1, 2, 2)]
     return [step * float(turn) for step, turn in zip(steps, turns, strict=True)]

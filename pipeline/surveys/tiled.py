@@ -41,6 +41,7 @@ class Service:
     pixel_scale: float  # arcsec, at which it is asked
     most: int  # pixels a side that it gives
     ask: Callable[[Source, float, int], tuple[Product, ...]]  # the source, arcsec, pixels a side
+    resamples: bool  # its pixels are not those of the survey's own images
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,8 @@ class TiledSurvey:
         arcsec = self.frame if width is None else width
         if way == "cutout" or self.tree is None:
             cutout = stitched(self._served(open_product, source, arcsec), self.bands, source, arcsec)
+            if self.service is not None and self.service.resamples:
+                cutout = replace(cutout, flags=RowFlag.RESAMPLED)
         else:
 
             def neighbours(box: Box, ra: Positions, dec: Positions) -> Iterator[Planes]:
