@@ -37,6 +37,7 @@ tests: $(BIN)/pipeline
 
 soak: $(BIN)/pipeline
 	$(BIN)/python -m tests.soak --histories 100000
+	$(BIN)/python -m tests.faults --seeds 20
 
 bench: $(BIN)/pipeline
 	$(BIN)/python -m tests.benchmarks.engine_vs_ray_data

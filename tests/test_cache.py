@@ -103,7 +103,7 @@ def test_a_missing_file_is_believed_for_a_while(place: str, tmp_path: Path) -> N
     def missing(target: Path) -> Facts:
         raise FileNotFoundError("a.fits: the archive has no such file")
 
-    made = cache(place, missing_days=1, clock=lambda: now)
+    made = cache(place, believed_days=1, clock=lambda: now)
     with pytest.raises(FileNotFoundError, match="no such file"):
         made.file(KEY, tmp_path, missing)
     now = DAY - 1

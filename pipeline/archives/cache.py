@@ -31,7 +31,7 @@ DAY = 86_400.0  # s
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Where the bytes of one request came from. `missing`: the archive said that there are none, until `expires`."""
+    """Where the bytes of one request came from. `missing`: in what words the archive said that there are none."""
 
     url: str  # without credentials
     part: str = ""  # "start-stop" of a range
@@ -43,7 +43,6 @@ class Facts:
     total: int | None = None  # bytes of the whole file
     fetched: float = 0.0  # s, Unix
     missing: str = ""
-    expires: float = 0.0  # s, Unix
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +88,14 @@ class Cache:
                     continue
                 return self._found(name, folder, accept) or self._fetched(name, folder, fetch)
 
+    def is_recent(self, facts: Facts) -> bool:
+        """Whether what an archive may change at any time is still believed."""
+        return facts.fetched + self._section.believed_days * DAY > self._clock()
+
     def _found(self, name: str, folder: Path, accept: Callable[[Facts], bool]) -> Held | None:
         """Raises FileNotFoundError where the archive is known to have no such file."""
         facts = self._facts(name)
-        if facts is None or (facts.missing and facts.expires <= self._clock()):
+        if facts is None or (facts.missing and not self.is_recent(facts)):
             return None
         if facts.missing:
             raise FileNotFoundError(facts.missing)
@@ -113,9 +116,8 @@ class Cache:
         try:
             facts = replace(fetch(path), fetched=self._clock())
         except FileNotFoundError as error:
-            if self._section.missing_days:
-                until = self._clock() + self._section.missing_days * DAY
-                self._remember(name, Facts(url="", missing=str(error), fetched=self._clock(), expires=until))
+            if self._section.believed_days:
+                self._remember(name, Facts(url="", missing=str(error), fetched=self._clock()))
             raise
         self._publish(path, facts)
         self._remember(name, facts)

@@ -204,10 +204,10 @@ class Client:
             with self._opened(wanted, policy) as body:
                 self._receive(call, body, policy.timeout)
         except ArchiveChanged:
-            if not call.sink.size:
+            if call.given_etag is not None:
                 raise
             call.sink.restart()  # what has come is of another version
-            call.etag = call.given_etag
+            call.etag = None
             raise Fault("another version in the middle", Outcome.GOOD) from None
         return Answer(
             url=call.shown,

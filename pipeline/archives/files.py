@@ -29,6 +29,7 @@ from pipeline.errors import ArchiveError, ArchiveRefused, BadImage, DiskFull, Re
 from pipeline.storage import is_full, without_credentials, without_login
 
 ANYTHING = Expected()
+_SUMS = re.compile(r"([0-9a-fA-F]{64} [ *]\S.*\n)*")  # as `sha256sum` writes them (GNU coreutils)
 _LINK = re.compile(r"""href=["']?([^"'?#> ]+)""", re.IGNORECASE)
 
 
@@ -145,9 +146,8 @@ class ArchiveFiles:
         if place is not None:
             return sorted(path.name for path in place.iterdir())
         if url.startswith(("http://", "https://")):
-            parts = urlsplit(url)
-            page = self._access.client.read(urlunsplit(parts._replace(path=f"{parts.path}/"))).data or b""
-            return sorted({unquote(link.split("/")[-1]) for link in _LINK.findall(page.decode("utf-8", "replace"))})
+            page = self._page(url)
+            return sorted({unquote(link.split("/")[-1]) for link in _LINK.findall(page)})
         return self._access.client.names(url)
 
     def vouched(self, path: Path) -> bool:
@@ -215,9 +215,21 @@ class ArchiveFiles:
 
         try:
             held = self._held(without_credentials(url), fetch, lambda facts: True)
-        except (FileNotFoundError, ArchiveRefused):
-            return None
+        except (FileNotFoundError, ArchiveRefused, BadImage):
+            return None  # the archive has none, or one that is none: cards may vouch
         return held.path.read_text()
+
+    def _page(self, url: str) -> str:
+        """The index page of a folder, as recent as the cache believes it."""
+        parts = urlsplit(url)
+
+        def fetch(target: Path) -> Facts:
+            answer = self._access.client.download(urlunsplit(parts._replace(path=f"{parts.path}/")), target)
+            return _facts(answer, f"{without_credentials(url)}/")
+
+        cache = self._access.cache
+        held = self._held(f"{without_credentials(url)}/", fetch, cache.is_recent if cache else lambda facts: True)
+        return held.path.read_text(errors="replace")
 
     def _url(self, name: str) -> str:
         if self.root is None:
@@ -270,7 +282,7 @@ def _facts(answer: Answer, url: str, *, part: str = "", checked: bool = False) -
 
 
 def _check_listing(path: Path) -> None:
-    """Raises Invalid where a file is no list of SHA-256 sums."""
-    lines = path.read_text(errors="replace").splitlines()
-    if not lines or any(len(line.split()[:1][0]) != 64 for line in lines if line.strip()):
-        raise Invalid("the answer is no list of SHA-256 sums")
+    """Raises Invalid where a file is no whole list of SHA-256 sums: text has no other sign that it was cut short."""
+    text = path.read_text(errors="replace")
+    if not _SUMS.fullmatch(text):
+        raise Invalid(f"the answer is no list of SHA-256 sums, it starts with {text[:20]!r}")

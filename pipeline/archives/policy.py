@@ -53,7 +53,7 @@ class CacheSection(_Frozen):
 
     url: str | None = None  # folder or fsspec URL; None: nothing is kept
     gigabytes: Positive = 100.0  # then what was used longest ago goes
-    missing_days: Annotated[float, Field(ge=0)] = 1.0  # for how long "there is no such file" is believed
+    believed_days: Annotated[float, Field(ge=0)] = 1.0  # how long "no such file" and the list of a folder are believed
 
 
 class ArchivesSection(_Frozen):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +21,44 @@ from pipeline.surveys.tan import Tan
 BLOCK = 2880  # bytes: every FITS file is a whole number of these (FITS standard 4.0, sec. 3.1)
 SCALE_TOLERANCE = 1e-4  # arcsec (archives.md 4)
 _FITS = b"SIMPLE  ="
-_PACKED = (b"\x1f\x8b", b"BZh")  # gzip, bzip2
+Unpack = type[gzip.GzipFile] | type[bz2.BZ2File]
+_PACKED: dict[bytes, Unpack] = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File}
 _ALL_ONES = 0xFFFFFFFF
 _Hdu = tuple[dict[str, Any], Any]  # fitsio's facts and header
 _HUNK = 1 << 20  # bytes that are summed at once: they stay in the processor's cache
 
 
 def check_file(path: Path, name: str, published: str | None = None) -> bool:
-    """Whether a checksum vouches for all bytes: the published SHA-256, or else a CHECKSUM card in every HDU.
+    """Whether a checksum vouches for all bytes: the published SHA-256, else a CHECKSUM card in every HDU or a CRC.
 
     Raises Invalid, saying what is wrong, for what is no FITS file or contradicts a checksum, and ArchiveRefused for
     the cutout service's text "no such layer", which comes with status 200.
     """
-    packed = check_start(path, name)
-    hdus = [] if packed else _hdus(path)
+    unpack = check_start(path, name)
+    hdus = [] if unpack else _hdus(path)
     if published is not None:
         found = sha256_of(path)
         if found != published:
             raise Invalid(f"its SHA-256 {found[:16]} is not the published {published[:16]}")
         return True
-    return bool(hdus) and _cards_vouch(path, hdus)
+    return _unpacks(path, unpack) if unpack else _cards_vouch(path, hdus)
 
 
-def check_start(path: Path, name: str) -> bool:
-    """Whether the file is packed (gzip, bzip2). Raises Invalid where it is no FITS file of whole blocks."""
+def check_start(path: Path, name: str) -> Unpack | None:
+    """What opens the file if it is packed (gzip, bzip2). Raises Invalid where it is no FITS file of whole blocks."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(64)
-    if start.startswith(_PACKED):
-        return True
+    for magic, unpack in _PACKED.items():
+        if start.startswith(magic):
+            return unpack
     if start.startswith(b"no such layer"):
         raise ArchiveRefused(f"{name}: the service says: no such layer")
     if not start.startswith(_FITS):
         raise NotTheFile(f"the answer is no FITS file, it starts with {start[: len(_FITS)]!r}")
     if size % BLOCK:
         raise NotTheFile(f"{size} bytes are no whole number of FITS blocks: cut short")
-    return False
+    return None
 
 
 def check_expected(path: Path, name: str, expected: Expected) -> None:
@@ -99,6 +104,17 @@ def _hdus(path: Path) -> list[_Hdu]:
     if end > size:
         raise NotTheFile(f"cut short: {size} bytes, its headers promise {end}")
     return hdus
+
+
+def _unpacks(path: Path, unpack: Unpack) -> bool:
+    """True: both formats carry CRC-32 sums of what they hold (RFC 1952, sec. 2.3.1). Raises NotTheFile."""
+    try:
+        with unpack(str(path)) as file:
+            while file.read(_HUNK):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        raise NotTheFile(f"cut short or damaged: {error}") from None
+    return True
 
 
 def _cards_vouch(path: Path, hdus: list[_Hdu]) -> bool:

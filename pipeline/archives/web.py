@@ -111,7 +111,7 @@ def _body(response: httpx.Response, wanted: Request) -> Body:
         offset, end = int(match[1]), int(match[2])
         count, total = end + 1 - offset, int(match[3]) if match[3] != "*" else None
     elif wanted.stop is not None:
-        raise ArchiveRefused(f"{wanted.shown}: the server does not give ranges")
+        _judge_whole(response, wanted)
     return Body(
         offset=offset,
         length=count,
@@ -120,6 +120,14 @@ def _body(response: httpx.Response, wanted: Request) -> Body:
         modified=response.headers.get("Last-Modified"),
         chunks=_chunks(response),
     )
+
+
+def _judge_whole(response: httpx.Response, wanted: Request) -> None:
+    """Raise what an answer of status 200 to a request for a range means: a page, a whim, or a server without ranges."""
+    page = response.headers.get("Content-Type", "").startswith("text/html")
+    if page or response.headers.get("Accept-Ranges", "").strip() == "bytes":
+        raise Fault("a page of HTML" if page else "all of the file, not the range", Outcome.GOOD)
+    raise ArchiveRefused(f"{wanted.shown}: the server does not give ranges")
 
 
 def _chunks(response: httpx.Response) -> Iterator[bytes]:

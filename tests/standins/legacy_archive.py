@@ -106,18 +106,24 @@ def _body(archive: LegacyArchive, path: str) -> bytes:
 def drawn(tree: Path, ra: float, dec: float, size: int, bands: str) -> bytes:
     """The service's answer: every brick resampled onto one tangent plane, zeros where none has data."""
     header = tan_header(ra, dec, size)
-    y, x = np.indices((size, size), dtype=np.float64)
-    sky = Tan.of(header, "cutout").to_sky(x.ravel(), y.ravel())
-    planes = np.zeros((len(bands), size * size), np.float32)
-    bricks = _bricks(tree, bands)
-    for brick in sorted(bricks, key=lambda images: _distance(images, ra, dec)):  # the nearest owns the source
-        for band, image in brick.items():
+    return answer(resampled(tree, header, (size, size), bands), header, bands)
+
+
+def resampled(tree: Path, header: Mapping[str, Any], shape: tuple[int, int], bands: str) -> NDArray[np.float32]:
+    """The sky of a tree on the pixels of a header, (C, H, W): each pixel from the brick whose middle is nearest."""
+    y, x = np.indices(shape, dtype=np.float64)
+    tan = Tan.of(header, "cutout")
+    sky = tan.to_sky(x.ravel(), y.ravel())
+    centre = tan.to_sky(np.array([(shape[1] - 1) / 2]), np.array([(shape[0] - 1) / 2]))
+    planes = np.zeros((len(bands), shape[0] * shape[1]), np.float32)
+    for images in sorted(bricks_of(tree, bands).values(), key=lambda found: _distance(found, *centre)):
+        for band, image in images.items():
             plane = planes[bands.index(band)]
             todo = np.flatnonzero(plane == 0)
             projected = Plane(image, Tan.of(image.header, band), lambda flux: flux)
             values, unknown = projected.sample(sky[0][todo], sky[1][todo])
             plane[todo[~unknown]] = values[~unknown]
-    return answer(planes.reshape(len(bands), size, size), header, bands)
+    return planes.reshape(len(bands), *shape)
 
 
 def answer(cube: NDArray[np.float32], header: Mapping[str, Any], bands: str) -> bytes:
@@ -131,25 +137,26 @@ def answer(cube: NDArray[np.float32], header: Mapping[str, Any], bands: str) -> 
     return out.getvalue()
 
 
-@lru_cache(maxsize=2)
-def _bricks(tree: Path, bands: str) -> list[dict[str, ArrayImage]]:
-    """Band -> image of every brick of a small tree, in memory."""
+@lru_cache(maxsize=4)
+def bricks_of(tree: Path, bands: str) -> dict[str, dict[str, ArrayImage]]:
+    """Brick -> band -> image of a small tree, in memory."""
     folders = sorted(path for path in tree.glob("dr10/south/coadd/*/*") if path.is_dir())
-    found: list[dict[str, ArrayImage]] = []
-    for folder in folders:
-        files = {band: folder / f"legacysurvey-{folder.name}-image-{band}.fits.fz" for band in bands}
-        found.append(
-            {
-                band: ArrayImage(fitsio.read(path, ext=1), dict(fitsio.read_header(path, ext=1)))
-                for band, path in files.items()
-                if path.is_file()
-            }
-        )
-    return found
+    files = {
+        folder.name: {band: folder / f"legacysurvey-{folder.name}-image-{band}.fits.fz" for band in bands}
+        for folder in folders
+    }
+    return {
+        name: {
+            band: ArrayImage(fitsio.read(path, ext=1), dict(fitsio.read_header(path, ext=1)))
+            for band, path in paths.items()
+            if path.is_file()
+        }
+        for name, paths in files.items()
+    }
 
 
-def _distance(images: Mapping[str, ArrayImage], ra: float, dec: float) -> float:
-    """Pixels from the middle of a brick."""
+def _distance(images: Mapping[str, ArrayImage], ra: NDArray[np.float64], dec: NDArray[np.float64]) -> float:
+    """Pixels from the middle of a brick to a position (1,)."""
     image = next(iter(images.values()))
-    x, y = Tan.of(image.header, "brick").to_pixels(np.array([ra]), np.array([dec]))
+    x, y = Tan.of(image.header, "brick").to_pixels(ra, dec)
     return float(np.hypot(x[0] - image.shape[1] / 2, y[0] - image.shape[0] / 2))
