@@ -187,26 +187,33 @@ def _spoilt(handler: BaseHTTPRequestHandler, fault: Fault, answer: tuple[int, by
     """A good answer on its way, and what becomes of it."""
     status, body, headers = answer
     place = int(hashlib.sha256(f"{handler.path} {len(body)}".encode()).hexdigest(), 16) % len(body)
-    if fault is Fault.LATENCY:
-        time.sleep(0.15)
-        _send(handler, status, body, headers)
-    elif fault is Fault.BANDWIDTH:
-        _send(handler, status, body, headers, pieces=4, pause=0.05)
-    elif fault is Fault.SHORT:
-        _send(handler, status, body[: place // 2], headers, length=len(body))
-    elif fault is Fault.SHORT_WITHOUT_LENGTH:
-        _send(handler, status, body[: place // 2], headers, length=None)
-    elif fault is Fault.FLIP:
-        _send(handler, status, body[:place] + bytes([body[place] ^ 4]) + body[place + 1 :], headers)
-    elif fault is Fault.STALE and status == 206:
-        _send(handler, status, body, {**headers, "ETag": '"another"'})  # a part has no other sign than this
-    elif fault is Fault.STALE:
-        other = bytes(byte ^ 255 for byte in body[: place // 2])
-        _send(handler, 200, other, {**headers, "ETag": '"another"'}, length=len(body))
-    elif fault is Fault.LORIS:
-        _send(handler, status, body[:20], headers, length=len(body), pieces=12, pause=LORIS)
+    half = body[: place // 2]
+    sends: dict[Fault, Callable[[], None]] = {
+        Fault.LATENCY: lambda: _send(handler, status, body, headers, wait=0.15),
+        Fault.BANDWIDTH: lambda: _send(handler, status, body, headers, pieces=4, pause=0.05),
+        Fault.SHORT: lambda: _send(handler, status, half, headers, length=len(body)),
+        Fault.SHORT_WITHOUT_LENGTH: lambda: _send(handler, status, half, headers, length=None),
+        Fault.FLIP: lambda: _send(handler, status, _flipped(body, place), headers),
+        Fault.STALE: lambda: _stale(handler, answer, half),
+        Fault.LORIS: lambda: _send(handler, status, body[:20], headers, length=len(body), pieces=12, pause=LORIS),
+        Fault.NAN: lambda: _send(handler, status, _other_cutout(body, fault), headers),
+        Fault.BANDS: lambda: _send(handler, status, _other_cutout(body, fault), headers),
+    }
+    sends[fault]()
+
+
+def _flipped(body: bytes, place: int) -> bytes:
+    return body[:place] + bytes([body[place] ^ 4]) + body[place + 1 :]
+
+
+def _stale(handler: BaseHTTPRequestHandler, answer: tuple[int, bytes, dict[str, str]], half: bytes) -> None:
+    """The first half of another version, then the line breaks; of a range all, with another ETag and no other sign."""
+    status, body, headers = answer
+    named = {**headers, "ETag": '"another"'}
+    if status == 206:
+        _send(handler, status, body, named)
     else:
-        _send(handler, status, _other_cutout(body, fault), headers)
+        _send(handler, status, bytes(byte ^ 255 for byte in half), named, length=len(body))
 
 
 def _other_cutout(body: bytes, fault: Fault) -> bytes:
@@ -246,8 +253,10 @@ def _send(
     length: int | None = -1,
     pieces: int = 1,
     pause: float = 0.0,
+    wait: float = 0.0,
 ) -> None:
-    """`length` is what Content-Length says: -1 the truth, None nothing, and then the line ends with the body."""
+    """After `wait` s, in `pieces` with a `pause` after each. `length` is what Content-Length says: -1 the truth, None nothing, and then the line ends with the body."""
+    time.sleep(wait)
     handler.send_response(status)
     for name, value in headers.items():
         handler.send_header(name, value)
