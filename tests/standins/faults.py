@@ -255,7 +255,10 @@ def _send(
     pause: float = 0.0,
     wait: float = 0.0,
 ) -> None:
-    """After `wait` s, in `pieces` with a `pause` after each. `length` is what Content-Length says: -1 the truth, None nothing, and then the line ends with the body."""
+    """After `wait` s, in `pieces` with a `pause` after each.
+
+    `length` is what Content-Length says: -1 the truth, None nothing, and then the line ends with the body.
+    """
     time.sleep(wait)
     handler.send_response(status)
     for name, value in headers.items():
