@@ -83,6 +83,19 @@ def test_stars_duplicates_and_faint_galaxies_are_left_out(tmp_path: Path) -> Non
     assert swept(tmp_path, selection=Selection(types=("PSF",)))["objid"].to_pylist() == [0]
 
 
+def test_a_preset_is_a_published_selection_of_which_keys_may_be_changed(tmp_path: Path) -> None:
+    write_sweep(
+        tmp_path, "sweep-150p000-160p005.fits", sweep(4, type=["PSF", "EXP", "EXP", "DUP"], flux_r=[100, 100, 1, 100])
+    )
+    chosen = Selection.model_validate({"preset": "gz_desi"})
+    assert swept(tmp_path, selection=chosen)["objid"].to_pylist() == [1]  # the third has r = 22.3
+    assert Selection.model_validate(chosen.model_dump()) == chosen
+    fainter = Selection.model_validate({"preset": "gz_desi", "max_mag_r": 23.0})
+    assert swept(tmp_path, selection=fainter)["objid"].to_pylist() == [1, 2]
+    with pytest.raises(ValueError, match="gz_desi"):
+        Selection.model_validate({"preset": "gz_dezi"})
+
+
 def test_maskbits_exclude_only_those_that_are_named(tmp_path: Path) -> None:
     bits = np.array([0, 1 << 1, 1 << 12, (1 << 12) | (1 << 11)], np.int32)
     write_sweep(tmp_path, "sweep-150p000-160p005.fits", sweep(4, maskbits=bits))

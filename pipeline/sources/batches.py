@@ -11,13 +11,13 @@ import difflib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.errors import JobError
 from pipeline.sources.tables import OpenTable, open_table
@@ -25,6 +25,10 @@ from pipeline.sources.tables import OpenTable, open_table
 Open = Callable[[Path], OpenTable]
 RESERVED = ("object_id", "ra", "dec", "radius", "path", "tile", "source_row")  # columns of a batch or of the plan
 UNITS = {"ra": ("deg", "degree", "degrees"), "dec": ("deg", "degree", "degrees"), "radius": ("arcsec",)}
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {"gz_desi": {"max_mag_r": 19.0, "types": ("REX", "EXP", "DEV", "SER")}}
+"""Name -> keys of `Selection`."""
 
 
 class _Frozen(BaseModel):
@@ -69,11 +73,22 @@ class Selection(_Frozen):
     positive flux have none and stay out. No MASKBITS exclude a row by default: masked pixels become a fraction and
     a flag of the row. Of the bits, 12 (GALAXY) marks large galaxies and should stay in; bits 0-7, 11, 14 and 15
     are what MultimodalUniverse drops (reference archives.md 1.3).
+
+    `preset` names a published selection, of which single keys may still be given: `gz_desi` is Galaxy Zoo DESI's,
+    r < 19 and no point source (Walmsley et al. 2023, MNRAS 526, 4768).
     """
+
+    preset: Literal["gz_desi"] | None = None
 
     types: tuple[str, ...] = ("REX", "EXP", "DEV", "SER")  # not PSF (point sources), not DUP (no light of their own)
     max_mag_r: float | None = None
     exclude_maskbits: tuple[Annotated[int, Field(ge=0, le=30)], ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, values: Any) -> Any:
+        preset = PRESETS.get(str(values.get("preset"))) if isinstance(values, dict) else None
+        return values if preset is None else {**preset, **values}
 
 
 def source_batches(

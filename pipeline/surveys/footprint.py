@@ -27,7 +27,7 @@ class Footprint:
         Raises JobError for a tile that is there twice, or that is no polygon smaller than a hemisphere.
         """
         self.names: NDArray[np.str_] = np.asarray(names, dtype=np.str_)
-        if len(set(self.names.tolist())) != len(self.names):
+        if len(np.unique(self.names)) != len(self.names):
             raise JobError("the footprint table holds a tile twice")
         vectors = unit_vectors(corners[..., 0], corners[..., 1])  # (T, K, 3)
         self._sides, self._middle = _sides(vectors), _normalised(vectors.sum(axis=1))
@@ -65,17 +65,8 @@ class Footprint:
         ranked = sorted(counts, key=lambda number: (-counts[number], str(self.names[number])))
         return [str(self.names[number]) for number in ranked if self.names[number] != tile]
 
-    def __contains__(self, tile: str) -> bool:
-        return tile in self._numbers
-
-    def centre(self, tile: str) -> tuple[float, float]:
-        """ra, dec of a tile's middle, degrees."""
-        x, y, z = self._middle[self._numbers[tile]]
-        return float(np.degrees(np.arctan2(y, x)) % 360), float(np.degrees(np.arcsin(np.clip(z, -1, 1))))
-
     def _sort(self) -> None:
         """Order the tiles in rows of Dec as high as the largest is wide, and by RA in each, with one sorted key."""
-        self._numbers = {str(name): number for number, name in enumerate(self.names)}
         ra = np.degrees(np.arctan2(self._middle[:, 1], self._middle[:, 0])) % 360
         dec = np.degrees(np.arcsin(np.clip(self._middle[:, 2], -1, 1)))
         row = np.floor((dec + 90) / self._height)

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -105,15 +106,15 @@ def field_footprint(fields: pa.Table) -> Footprint:
     """The fields of rerun 301 of a `window_flist` table, named "run/camcol/field". Raises JobError."""
     if missing := [column for column in FIELD_COLUMNS if column not in fields.column_names]:
         raise JobError(f"the table of SDSS fields lacks the columns {', '.join(missing)}")
-    rerun = np.asarray(fields["rerun"].cast(pa.string()).to_pylist(), dtype=np.str_)
-    fields = fields.filter(pa.array(np.char.strip(rerun) == str(RERUN)))
-    values = {name: np.asarray(fields[name].to_numpy()) for name in FIELD_COLUMNS if name != "rerun"}
-    names = [f"{r}/{c}/{f}" for r, c, f in zip(values["run"], values["camcol"], values["field"], strict=True)]
+    rerun = pc.utf8_trim_whitespace(fields["rerun"].cast(pa.string()))
+    fields = fields.filter(pc.equal(rerun, str(RERUN)))
+    names = pc.binary_join_element_wise(*(fields[name].cast(pa.string()) for name in ("run", "camcol", "field")), "/")
+    values = {name: np.asarray(fields[name].to_numpy(), np.float64) for name in FIELD_COLUMNS[4:]}
     corners = [
         great_circle_to_sky(values[mu], values[nu], values["node"], values["incl"])
         for mu, nu in (("mu_start", "nu_start"), ("mu_end", "nu_start"), ("mu_end", "nu_end"), ("mu_start", "nu_end"))
     ]  # 4 x (T, 2)
-    return Footprint(names, np.stack(corners, axis=1) if names else np.empty((0, 4, 2)))
+    return Footprint(names.to_pylist(), np.stack(corners, axis=1))
 
 
 def great_circle_to_sky(
