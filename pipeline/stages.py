@@ -193,7 +193,7 @@ def _publish(work: Work, unit: WorkUnit, table: pa.Table, parts: Sequence[Predic
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
+class DrawnSource:
     status: Status
     reason: str = ""
     integrity: Integrity | None = None
@@ -204,17 +204,17 @@ class _Drawn:
     image: NDArray[np.uint8] | None = None
 
 
-def _drawn_by_ways(work: Work, survey: Survey, access: Access | None, rows: pa.Table) -> tuple[list[_Drawn], int]:
+def _drawn_by_ways(work: Work, survey: Survey, access: Access | None, rows: pa.Table) -> tuple[list[DrawnSource], int]:
     """Every row in order, and the bytes that they took: those of each way together, as the plan has it."""
     sources, ways = _sources(rows), rows[_WAY].to_pylist()
-    drawn: dict[int, _Drawn] = {}
+    drawn: dict[int, DrawnSource] = {}
     bytes_read = 0
     for way in dict.fromkeys(ways):
         numbers = [number for number, its in enumerate(ways) if its == way]
         wanted = [(sources[number], _width(work.image, sources[number])) for number in numbers]
         with Opener(work.job.mirror, access, work.job.gap if way == "ranges" else None) as opener:
             for number, source in zip(numbers, arriving(survey, opener, wanted, way), strict=True):
-                drawn[number] = _draw(work.image, survey, opener, source, way)
+                drawn[number] = draw_source(work.image, survey, opener, source, way)
             bytes_read += opener.bytes_read
     return [drawn[number] for number in range(len(sources))], bytes_read
 
@@ -224,7 +224,7 @@ def _width(contract: ImageContract, source: Source) -> float | None:
     return width_to_cut(contract, field_of_view(contract.fov, source.radius)[0])
 
 
-def _draw(contract: ImageContract, survey: Survey, opener: Opener, source: Source, way: Way) -> _Drawn:
+def draw_source(contract: ImageContract, survey: Survey, opener: Opener, source: Source, way: Way) -> DrawnSource:
     width, limited = field_of_view(contract.fov, source.radius)
     opened: list[Product] = []
 
@@ -235,7 +235,7 @@ def _draw(contract: ImageContract, survey: Survey, opener: Opener, source: Sourc
     try:
         cutout = survey.cut(recording, source, width_to_cut(contract, width), way)
     except SourceError as error:
-        return _Drawn(error.status, str(error), opener.integrity(opened))
+        return DrawnSource(error.status, str(error), opener.integrity(opened))
     integrity = opener.integrity(opened)
     status, flags, reason = judge(cutout, contract, width)
     flags |= cutout.flags
@@ -244,7 +244,7 @@ def _draw(contract: ImageContract, survey: Survey, opener: Opener, source: Sourc
     if cutout.masked_fraction > MASKED_LIMIT:
         flags |= RowFlag.MASKED
     fov = frame_width(cutout) if width is None else width
-    drawn = _Drawn(status, reason, integrity, flags, fov, cutout.grid.pixel_scale, cutout.masked_fraction)
+    drawn = DrawnSource(status, reason, integrity, flags, fov, cutout.grid.pixel_scale, cutout.masked_fraction)
     if status not in CLASSIFIED:
         return drawn
     return replace(drawn, image=contract_image(cutout, contract, width))

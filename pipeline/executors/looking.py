@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,17 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.archives.access import Access
 from pipeline.archives.opener import Opener
 from pipeline.catalogue.query import Catalogue
 from pipeline.checkpoints import common_image, job_checkpoints, read
-from pipeline.data import CLASSIFIED, ImageContract, ObjectId, Source
-from pipeline.errors import CatalogueError, SourceError
+from pipeline.data import ImageContract, ObjectId, Source, Way
+from pipeline.errors import CatalogueError
 from pipeline.job import Job
 from pipeline.planner.plan import open_plan
-from pipeline.preprocess import contract_image, field_of_view, frame_width, judge, width_to_cut
 from pipeline.report.pictures import AttentionMap, Picture
-from pipeline.stages import open_survey
+from pipeline.stages import draw_source, open_survey
 from pipeline.storage import Storage
+from pipeline.surveys import Survey
 
 if TYPE_CHECKING:
     from pipeline.models.checkpoint import Checkpoint
@@ -45,26 +47,23 @@ class Looker:
         contract, _ = common_image(dict(self.checkpoints), self.job.survey.bands)
         networks = _modules(self.checkpoints)
         others = {group: _modules(found) for group, found in self.others.items()}
-        plan = open_plan(self.plan)
-        survey = open_survey(self.job, None if plan is None else plan.tile_table())
-        with Opener(self.job.mirror) as opener:
+        plan, job = open_plan(self.plan), self.job
+        survey = open_survey(job, None if plan is None else plan.tile_table())
+        way = _way(survey, job)
+        with (
+            Access(job.archives, job.archive_hosts()) as access,
+            Opener(job.mirror, access, job.gap if way == "ranges" else None) as opener,
+        ):
             for number, source in enumerate(_sources(self.catalogue, object_ids)):
-                width, _ = field_of_view(contract.fov, source.radius)
-                try:
-                    cutout = survey.cut(opener, source, width_to_cut(contract, width))
-                except SourceError as error:
-                    yield Picture(source.object_id, None, str(error), float("nan"), ())
+                drawn = draw_source(contract, survey, opener, source, way)
+                if drawn.image is None:
+                    yield Picture(source.object_id, None, drawn.reason, drawn.fov_arcsec, ())
                     continue
-                fov = frame_width(cutout) if width is None else width
-                status, _, reason = judge(cutout, contract, width)
-                if status not in CLASSIFIED:
-                    yield Picture(source.object_id, None, reason, fov, ())
-                    continue
-                image = contract_image(cutout, contract, width)
-                maps = tuple(_maps(NETWORKS, networks, image))
+                maps = tuple(_maps(NETWORKS, networks, drawn.image))
                 if number < self.compared:
-                    maps += tuple(found for group, named in others.items() for found in _maps(group, named, image))
-                yield Picture(source.object_id, _shown(image, contract), reason, fov, maps)
+                    further = (_maps(group, named, drawn.image) for group, named in others.items())
+                    maps += tuple(chain.from_iterable(further))
+                yield Picture(source.object_id, _shown(drawn.image, contract), drawn.reason, drawn.fov_arcsec, maps)
 
 
 def unseen(object_ids: Sequence[ObjectId]) -> Iterator[Picture]:
@@ -83,6 +82,13 @@ def looker(catalogue: Catalogue, output: str, job: Job, others: Sequence[str], c
         group, name, path = _addressed(address)
         grouped.setdefault(group, {})[name] = read(path)
     return Looker(catalogue, job, Storage(output), job_checkpoints(job), grouped, compared)
+
+
+def _way(survey: Survey, job: Job) -> Way:
+    """How to come by the pixels of a few galaxies: a near disk's files, else as little as the survey can give."""
+    far = job.mirror is None or "://" in job.mirror
+    preferred: tuple[Way, ...] = ("ranges", "cutout", "file") if far else ("file", "ranges", "cutout")
+    return next(way for way in preferred if way in survey.ways)
 
 
 def _addressed(address: str) -> tuple[str, str, str]:
