@@ -194,6 +194,8 @@ def _publish(work: Work, unit: WorkUnit, table: pa.Table, parts: Sequence[Predic
 
 @dataclass(frozen=True, slots=True)
 class DrawnSource:
+    """What became of one source: its status, and the image that the networks see where there is one."""
+
     status: Status
     reason: str = ""
     integrity: Integrity | None = None
@@ -225,6 +227,7 @@ def _width(contract: ImageContract, source: Source) -> float | None:
 
 
 def draw_source(contract: ImageContract, survey: Survey, opener: Opener, source: Source, way: Way) -> DrawnSource:
+    """Cut one source out of its survey and draw it by the contract; what fails becomes its status."""
     width, limited = field_of_view(contract.fov, source.radius)
     opened: list[Product] = []
 
