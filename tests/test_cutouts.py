@@ -117,6 +117,7 @@ def test_what_is_written_is_not_drawn_again_and_a_stop_is_gone_on_from(
     second = written(mock_tree, checkpoint, tmp_path)
     assert second.rows == second.sources == 24
     assert before.items() <= {file: file.stat().st_mtime_ns for file in (tmp_path / "cutouts").iterdir()}.items()
+    assert written(tmp_path / "no_archive", checkpoint, tmp_path) == second  # nothing is left to ask an archive for
 
 
 def test_processes_draw_the_same_images_as_one(

@@ -115,6 +115,7 @@ def test_what_is_written_into_a_checkpoint_is_what_was_judged(
         checkpoint.prior,
         checkpoint.calibrated_on,
     )
+    assert again.novelty is not None
     assert again.metrics["test_survey_accuracy_4"] == 1
     assert again.metrics["validation_accuracy"] == 1
     np.testing.assert_array_equal(

@@ -159,6 +159,15 @@ def test_a_known_calibration_error_is_found() -> None:
     assert full.low < 0.9 <= full.high
 
 
+def test_the_interval_of_a_small_error_holds_the_error() -> None:
+    rng = np.random.default_rng(8)
+    logits = rng.normal(0, 2, (300, 5))
+    probabilities = calibration.softmax(logits)
+    labels = (rng.random((300, 1)) > probabilities.cumsum(1)).sum(1)
+    found = calibration.calibration(probabilities, labels).ece
+    assert 0 <= found.low < found.value < found.high < 0.15
+
+
 def test_a_confidence_on_the_edge_of_two_bins_belongs_to_the_lower() -> None:
     found = calibration.calibration(*planted(10, 9 / 15, 0.6))
     (full,) = (one for one in found.bins if one.images)

@@ -134,8 +134,10 @@ def _calibration_error(probabilities: Floats, labels: Labels, seed: int) -> Esti
     gap = (probabilities.argmax(1) == labels) - confidence  # (N,)
     by_bin = np.zeros((len(labels), BINS))
     by_bin[np.arange(len(labels)), _places(confidence)] = gap
+    value = float(np.abs(by_bin.mean(0)).sum())
     drawn = np.abs(resampled_means(by_bin, seed)).sum(1)
-    return percentiles(float(np.abs(by_bin.mean(0)).sum()), drawn)
+    # A resample adds its own noise to every bin, so that its error is the greater by as much in the mean.
+    return percentiles(value, np.maximum(0, drawn - (drawn.mean() - value)))
 
 
 def _places(confidence: Floats) -> Labels:
