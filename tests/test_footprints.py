@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy import units
 from mocpy import MOC
 
+from pipeline.archives.tables import read_table
+from pipeline.errors import JobError
 from pipeline.surveys.footprint import Footprint, unit_vectors
 from pipeline.surveys.moc import Moc
 from pipeline.surveys.panstarrs import Rings
@@ -21,9 +26,11 @@ def _everywhere(count: int, seed: int) -> tuple[Array, Array]:
 
 
 def _squares(count: int, seed: int) -> tuple[Footprint, Array]:
-    """Squares of many sizes and angles all over the sky, poles and RA 0 among them."""
+    """Squares of many sizes and angles all over the sky, poles among them, and many on top of each other at RA 0."""
     rng = np.random.default_rng(seed)
     ra, dec = _everywhere(count, seed)
+    crowd = count // 2
+    ra[:crowd], dec[:crowd] = rng.uniform(-4, 4, crowd) % 360, rng.uniform(-4, 4, crowd)
     ra[:4], dec[:4] = [0.0, 359.9, 12.0, 200.0], [0.0, 45.0, 90.0, -89.7]
     scales = rng.choice([30.0, 60.0, 120.0], count)
     angles = rng.uniform(0, 360, count)
@@ -47,6 +54,8 @@ def test_the_tile_is_the_one_in_which_a_position_is_deepest() -> None:
     footprint, corners = _squares(200, 3)
     ra, dec = _everywhere(2000, 5)
     ra[:500], dec[:500] = np.random.default_rng(7).uniform(-0.5, 0.5, 500) % 360, np.linspace(-90, 90, 500)
+    ra[500:1000], dec[500:1000] = np.random.default_rng(8).uniform(-4, 4, (2, 500))
+    ra %= 360
     expected = []
     for vector in unit_vectors(ra, dec):
         depth = _inside(corners, vector)
@@ -69,15 +78,22 @@ def test_no_tile_at_all_owns_nothing() -> None:
     assert Footprint([], np.empty((0, 4, 2))).tiles(*_everywhere(5, 1)).tolist() == [""] * 5
 
 
-def test_a_moc_contains_what_mocpy_says() -> None:
+def test_a_moc_contains_what_mocpy_says(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     order = rng.integers(3, 9, 400)
     pixel = rng.integers(0, 12 * 4**order)
     ra, dec = _everywhere(20_000, 9)
     cells = MOC.from_healpix_cells(pixel.astype(np.uint64), order.astype(np.uint8), 29)
     theirs = cells.contains_lonlat(ra * units.deg, dec * units.deg)
-    ours = Moc(4 * 4**order + pixel).contains(ra, dec)
+    ours = Moc.of(pa.table({"UNIQ": 4 * 4**order + pixel})).contains(ra, dec)
+    cells.save(tmp_path / "moc.fits", format="fits")
+    saved = Moc.of(read_table(str(tmp_path), "moc.fits", ())).contains(ra, dec)
     assert np.array_equal(ours, theirs)
+    assert np.array_equal(saved, theirs)
+    with pytest.raises(JobError, match="expected RANGE or UNIQ"):
+        Moc.of(pa.table({"pixel": [1]}))
+    with pytest.raises(JobError, match="no cells"):
+        Moc.of(pa.table({"UNIQ": [3]}))
     assert 0.02 < ours.mean() < 0.9
 
 

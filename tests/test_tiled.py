@@ -148,7 +148,7 @@ def test_a_mosaic_of_another_bucket_is_refused() -> None:
 def test_outside_its_moc_a_survey_of_objects_asks_for_nothing() -> None:
     survey = FirstConfig(moc="first.fits").build(None)
     assert survey.tiles(np.array([10.0]), np.array([20.0])).tolist() == ["010.000000+20.000000"]
-    inside = Moc(np.array([4]))  # the first of the twelve: RA 0 to 90, Dec 0 to 90 in part
+    inside = Moc.of(pa.table({"UNIQ": [4]}))  # the first of the twelve: RA 0 to 90, Dec 0 to 90 in part
     limited = replace(survey, ground=Objects(inside))
     assert limited.tiles(np.array([45.0, 200.0]), np.array([40.0, -40.0])).tolist() == ["045.000000+40.000000", ""]
     server = FirstServer(sky_of(200.0, -40.0))

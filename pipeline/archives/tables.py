@@ -17,7 +17,7 @@ from pipeline.storage import without_credentials
 
 
 def read_table(root: str | None, path: str, columns: Sequence[str], access: Access | None = None) -> pa.Table:
-    """The named columns of the first table of a FITS file, plain or gzipped, fetched whole where `root` is remote.
+    """The named columns, () all, of the first table of a FITS file, fetched whole where `root` is remote.
 
     Names are matched whatever their case and come out as asked for; text loses its padding.
     Raises FileNotFoundError where there is no such file, ArchiveUnreachable where the archive does not answer or
@@ -44,6 +44,7 @@ def _read(file: fitsio.FITS, name: str, columns: Sequence[str]) -> pa.Table:
     missing = [column for column in columns if column.lower() not in stored]
     if missing:
         raise JobError(f"{name}: lacks the columns {', '.join(missing)}")
+    columns = columns or tuple(stored.values())
     wanted = [stored[column.lower()] for column in columns]
     rows = table.read(columns=wanted)
     return pa.table({column: _arrow(rows[found]) for column, found in zip(columns, wanted, strict=True)})

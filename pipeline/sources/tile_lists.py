@@ -61,7 +61,7 @@ def _fetched(url: str, wanted: TileList, access: Access, folder: Path) -> str:
 
 def _of_any_format(address: str, wanted: TileList, folder: Path) -> pa.Table:
     opened = open_table(address, folder)
-    names = {column: resolve(column, opened) for column in wanted.columns}
+    names = {column: resolve(column, opened) for column in wanted.columns or opened.columns}
     batches = list(opened.read(list(dict.fromkeys(names.values())), ()))
     if not batches:
         raise JobError(f"the survey's list of tiles {opened.name} has no rows")

@@ -43,7 +43,7 @@ class TileList:
     """A table that says where a survey's tiles are. It is read once, before the run, and kept with the plan."""
 
     path: str  # below the root of the mirror, or a whole URL
-    columns: tuple[str, ...]  # those that are needed
+    columns: tuple[str, ...] = ()  # those that are needed; () all
     region: str = ""  # becomes the column `region`
     suffix: str = ""  # tells the format, such as ".vot", where the path does not
 

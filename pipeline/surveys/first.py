@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.data import Expected, Product, Source
 from pipeline.errors import JobError
 from pipeline.surveys import TileList
-from pipeline.surveys.moc import COLUMN, Moc
+from pipeline.surveys.moc import Moc
 from pipeline.surveys.served import address
 from pipeline.surveys.tiled import Objects, Service, TiledSurvey, Tree
 from pipeline.surveys.tiles import COLUMNS, CORNERS, Files
@@ -56,7 +56,7 @@ class FirstConfig(BaseModel):
     def tile_lists(self) -> tuple[TileList, ...]:
         if self.footprint is not None:
             return (TileList(self.footprint, COLUMNS),)
-        return () if self.moc is None else (TileList(self.moc, (COLUMN,)),)
+        return () if self.moc is None else (TileList(self.moc),)
 
     @property
     def sweeps(self) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.data import Expected, Product, RowFlag, Source
 from pipeline.surveys import TileList
-from pipeline.surveys.moc import COLUMN, Moc
+from pipeline.surveys.moc import Moc
 from pipeline.surveys.mosaic import Calibrate
 from pipeline.surveys.served import address
 from pipeline.surveys.tiled import Objects, Service, TiledSurvey
@@ -53,7 +53,7 @@ class HipsConfig(BaseModel):
 
     @property
     def tile_lists(self) -> tuple[TileList, ...]:
-        return () if self.moc is None else (TileList(self.moc, (COLUMN,)),)
+        return () if self.moc is None else (TileList(self.moc),)
 
     @property
     def sweeps(self) -> Mapping[str, str]:
