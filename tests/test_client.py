@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archives.answers import Answer, Invalid, NotTheFile
+from pipeline.archives.answers import Answer, Fault, Invalid, NotTheFile
 from pipeline.archives.client import Client, Timing
 from pipeline.archives.gate import LocalGate
+from pipeline.archives.leave import Leaves
+from pipeline.archives.limiter import Lease, Outcome
 from pipeline.archives.policy import HostPolicy, RetryPolicy
 from pipeline.archives.web import retry_after
 from pipeline.errors import ArchiveChanged, ArchiveError, ArchiveRefused, BadImage, RenderingFailed
@@ -269,3 +271,35 @@ def test_a_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after("Sun, 22 Nov 2026 11:00:00 GMT", now) == 0
     assert retry_after("soon", now) is None
     assert retry_after(None, now) is None
+
+
+class Counting:
+    """A gate that lets everyone through and notes what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def ask(self, host: str, holder: str) -> Lease:
+        self.heard.append("ask")
+        return Lease(1)
+
+    def renew(self, host: str, lease: Lease) -> None:
+        self.heard.append("renew")
+
+    def done(self, host: str, lease: Lease, outcome: Outcome, retry_after: float | None = None) -> None:
+        self.heard.append(outcome.name)
+
+
+def test_a_lease_is_renewed_while_its_request_goes_on_and_given_back_with_how_it_went() -> None:
+    gate = Counting()
+    leaves = Leaves(gate, beat=0.01)
+    with leaves.leave("host", lambda: 1.0):
+        while gate.heard.count("renew") < 3:
+            time.sleep(0.01)
+    with pytest.raises(Fault), leaves.leave("host", lambda: 1.0):
+        raise Fault("HTTP 503", Outcome.BUSY)
+    with pytest.raises(ZeroDivisionError), leaves.leave("host", lambda: 1.0):
+        raise ZeroDivisionError
+    leaves.close()
+    told = [word for word in gate.heard if word != "renew"]
+    assert told == ["ask", "GOOD", "ask", "BUSY", "ask", "UNKNOWN"]

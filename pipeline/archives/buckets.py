@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -73,6 +72,7 @@ def _chunks(file: Any, start: int, stop: int, shown: str) -> Iterator[bytes]:
 def faults(shown: str) -> Iterator[None]:
     """Say what the store's client did in words of our own: its messages repeat URLs and keys."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from s3fs.utils import FileExpired
 
     try:
         yield
@@ -80,9 +80,9 @@ def faults(shown: str) -> Iterator[None]:
         raise FileNotFoundError(f"{shown}: the archive has no such file") from None
     except PermissionError as error:
         raise ArchiveRefused(f"{shown}: {error.strerror or 'access denied'}") from None
+    except FileExpired:
+        raise ArchiveChanged(f"{shown}: is another version now") from None
     except (OSError, BotoCoreError, ClientError) as error:
-        if getattr(error, "errno", None) == errno.EBUSY:  # s3fs: FileExpired
-            raise ArchiveChanged(f"{shown}: is another version now") from None
         status = _status(error)
         outcome = Outcome.BUSY if status in _BUSY or "Timeout" in type(error).__name__ else Outcome.FAILED
         raise Fault(f"{type(error).__name__}{f' {status}' if status else ''}", outcome, None, status) from None

@@ -27,8 +27,8 @@ class TooLong(Exception):
 class Leaves:
     """The leases of one process. A thread renews those in use, so that only the dead lose theirs."""
 
-    def __init__(self, gate: Gate, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._gate, self._sleep = gate, sleep
+    def __init__(self, gate: Gate, sleep: Callable[[float], None] = time.sleep, beat: float = BEAT) -> None:
+        self._gate, self._sleep, self._every = gate, sleep, beat
         self._name, self._numbers = uuid4().hex, count()
         self._used: dict[tuple[str, Lease], None] = {}
         self._lock = threading.Lock()
@@ -78,7 +78,7 @@ class Leaves:
                 self._beating.start()
 
     def _beat(self) -> None:
-        while not self._over.wait(BEAT):
+        while not self._over.wait(self._every):
             with self._lock:
                 used = list(self._used)
             for host, lease in used:

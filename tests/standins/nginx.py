@@ -25,7 +25,7 @@ http {{
   default_type application/octet-stream;
   limit_req_zone $server_name zone=all:1m rate={rate}r/s;
   server {{
-    listen 127.0.0.1:{port}; server_name archive; root {root}; autoindex on;
+    listen 127.0.0.1:{port}; server_name archive; root {root}; autoindex on; limit_rate {speed};
     limit_req zone=all burst={burst} nodelay; limit_req_status 429;
     error_page 429 @busy;
     location @busy {{ internal; add_header Retry-After 1 always; return 429; }}
@@ -59,8 +59,11 @@ class Nginx:
 
 
 @contextmanager
-def nginx(root: Path, folder: Path, rate: int = 1_000_000, burst: int = 1000) -> Iterator[Nginx]:
-    """Serve `root` until the end of the `with` block; more than `rate` requests / s get 429 and Retry-After: 1.
+def nginx(
+    root: Path, folder: Path, rate: int = 1_000_000, burst: int = 1000, bytes_per_second: int = 0
+) -> Iterator[Nginx]:
+    """Serve `root` until the end of the `with` block; more than `rate` requests / s get 429 and Retry-After: 1. A
+    connection gets `bytes_per_second`, 0 for as much as it can.
 
     Raises RuntimeError where nginx is not installed: a skip would hide that nothing was tested.
     """
@@ -70,7 +73,9 @@ def nginx(root: Path, folder: Path, rate: int = 1_000_000, burst: int = 1000) ->
     port = _free_port()
     user = "user root;" if os.geteuid() == 0 else ""  # a worker of its own could not read a test's folders
     config = folder / "nginx.conf"
-    config.write_text(_CONFIG.format(user=user, folder=folder, port=port, root=root, rate=rate, burst=burst))
+    config.write_text(
+        _CONFIG.format(user=user, folder=folder, port=port, root=root, rate=rate, burst=burst, speed=bytes_per_second)
+    )
     process = subprocess.Popen([program, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config)])
     try:
         _wait_for(port, process)
