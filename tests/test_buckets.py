@@ -84,6 +84,10 @@ def test_only_our_own_retries_count(client: Client, proxy: FaultProxy) -> None:
     with pytest.raises(ArchiveError, match=r"503 \(7 requests\)"):
         client.read(URL)
     assert len(proxy.log) == 7
+    proxy.reset(permanent(Fault.RESET, "/a.fits"))
+    with pytest.raises(ArchiveError, match=r"\(7 requests\)"):
+        client.read(URL)
+    assert len(proxy.log) <= 14  # aiohttp asks once more by itself where a connection that it kept has died
     proxy.reset(lambda path, attempt: Fault.UNAVAILABLE if attempt < 2 else None)
     assert client.read(URL).data == BODY
 

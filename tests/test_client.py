@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archives.answers import Answer, Fault, Invalid, NotTheFile
+from pipeline.archives.answers import Answer, Invalid, NotTheFile
 from pipeline.archives.client import Client, Timing
 from pipeline.archives.gate import LocalGate
-from pipeline.archives.leave import Leaves
-from pipeline.archives.limiter import Lease, Outcome
 from pipeline.archives.policy import HostPolicy, RetryPolicy
 from pipeline.archives.web import retry_after
 from pipeline.errors import ArchiveChanged, ArchiveError, ArchiveRefused, BadImage, RenderingFailed
@@ -142,6 +140,7 @@ def test_a_part_of_another_version_is_thrown_away(named: str, server: Scripted, 
     old = bytes(len(BODY))
     server.script.append(lambda handler, body: short(100_000, named=named)(handler, old))
     assert client.read(server.url + "/a").data == BODY
+    assert ("Range" in server.asked[1][1]) == (not named.startswith("W/"))
 
 
 def test_a_range_of_a_file_that_has_changed_is_refused(server: Scripted, client: Client) -> None:
@@ -206,17 +205,19 @@ def test_every_request_says_who_asks(server: Scripted) -> None:
 
 def test_a_body_that_trickles_counts_as_silence(server: Scripted) -> None:
     def loris(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        """All of it in the end, a byte at a time."""
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
-        for byte in range(40):
-            handler.wfile.write(body[byte : byte + 1])
+        for byte in body:
+            handler.wfile.write(bytes([byte]))
             time.sleep(0.02)
 
+    server.files["/few"] = BODY[:40]
     server.script.append(loris)
     hasty = FAST.model_copy(update={"default": PATIENT.model_copy(update={"timeout": 0.2})})
     with Client(hasty, [server.host]) as client:
-        assert client.read(server.url + "/a").requests == 2
+        assert client.read(server.url + "/few").requests == 2
 
 
 def test_a_wish_to_wait_is_heard_by_all_and_may_exceed_the_deadline(server: Scripted) -> None:
@@ -271,35 +272,3 @@ def test_a_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after("Sun, 22 Nov 2026 11:00:00 GMT", now) == 0
     assert retry_after("soon", now) is None
     assert retry_after(None, now) is None
-
-
-class Counting:
-    """A gate that lets everyone through and notes what it hears."""
-
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    def ask(self, host: str, holder: str) -> Lease:
-        self.heard.append("ask")
-        return Lease(1)
-
-    def renew(self, host: str, lease: Lease) -> None:
-        self.heard.append("renew")
-
-    def done(self, host: str, lease: Lease, outcome: Outcome, retry_after: float | None = None) -> None:
-        self.heard.append(outcome.name)
-
-
-def test_a_lease_is_renewed_while_its_request_goes_on_and_given_back_with_how_it_went() -> None:
-    gate = Counting()
-    leaves = Leaves(gate, beat=0.01)
-    with leaves.leave("host", lambda: 1.0):
-        while gate.heard.count("renew") < 3:
-            time.sleep(0.01)
-    with pytest.raises(Fault), leaves.leave("host", lambda: 1.0):
-        raise Fault("HTTP 503", Outcome.BUSY)
-    with pytest.raises(ZeroDivisionError), leaves.leave("host", lambda: 1.0):
-        raise ZeroDivisionError
-    leaves.close()
-    told = [word for word in gate.heard if word != "renew"]
-    assert told == ["ask", "GOOD", "ask", "BUSY", "ask", "UNKNOWN"]
