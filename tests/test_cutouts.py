@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,9 @@ def test_what_is_written_is_not_drawn_again_and_a_stop_is_gone_on_from(
     second = written(mock_tree, checkpoint, tmp_path)
     assert second.rows == second.sources == 24
     assert before.items() <= {file: file.stat().st_mtime_ns for file in (tmp_path / "cutouts").iterdir()}.items()
-    assert written(tmp_path / "no_archive", checkpoint, tmp_path) == second  # nothing is left to ask an archive for
+    assert (first.drawn, second.drawn) == (first.rows, 24 - first.rows)
+    # Nothing is left to ask an archive for.
+    assert written(tmp_path / "no_archive", checkpoint, tmp_path) == replace(second, drawn=0)
 
 
 def test_processes_draw_the_same_images_as_one(

@@ -34,7 +34,7 @@ def cutouts(
             summary = write_cutouts(the_job, output, screen.note, _counted, stop)
         statuses = ", ".join(f"{count} {status}" for status, count in summary.statuses.items()) or "none"
         facts: dict[str, object] = {
-            "rows": f"{summary.rows} of {summary.sources}",
+            "rows": f"{summary.rows} of {summary.sources}, {summary.drawn} drawn now",
             "by status": statuses,
             "images": summary.images,
         }

@@ -122,6 +122,8 @@ def draw_comparison(path: Path, rows: Sequence[Compared], title: str) -> None:
         right.axvline(0, color=GREY, linewidth=1)
         right.set_xlabel(f"{names[0]} less this one, paired")
         right.tick_params(axis="y", length=0)
+        for axes in (left, right):
+            axes.locator_params(axis="x", nbins=5)
         left.figure.suptitle(f"{title}, {rows[0].images} images", fontsize=10)
 
 

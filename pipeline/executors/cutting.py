@@ -52,6 +52,7 @@ class CutoutSummary:
 
     folder: str
     rows: int  # written, by this call and by earlier ones
+    drawn: int  # of these, by this call
     sources: int  # rows of the plan
     images: int
     statuses: dict[str, int]
@@ -72,8 +73,8 @@ def write_cutouts(job: Job, output: str, on_log: OnLog, on_unit: OnUnit, stop: S
         if len(work.image.planes) not in MODES:
             raise JobError(f"a picture has one or three planes, the networks want {', '.join(work.image.planes)}")
         with _workers(job) as pool:
-            _draw_all(work, plan, pool, on_unit, stop)
-        return _summary(storage, plan, stop)
+            drawn = _draw_all(work, plan, pool, on_unit, stop)
+        return _summary(storage, plan, drawn, stop)
 
 
 def cutout_table(rows: pa.Table, chunks: Sequence[Chunk], work: Work) -> pa.Table:
@@ -97,17 +98,20 @@ def cutout_table(rows: pa.Table, chunks: Sequence[Chunk], work: Work) -> pa.Tabl
     return pa.table(columns).replace_schema_metadata({"pipeline": json.dumps(facts)})
 
 
-def _draw_all(work: Work, plan: Plan, pool: ProcessPoolExecutor | None, on_unit: OnUnit, stop: StopRequest) -> None:
+def _draw_all(work: Work, plan: Plan, pool: ProcessPoolExecutor | None, on_unit: OnUnit, stop: StopRequest) -> int:
+    """Every unit that has no file yet, until `stop` says so; the rows that were drawn."""
     written = set(work.storage.list(FOLDER))
-    rows = 0
+    rows = drawn = 0
     for unit in plan.units():
         if stop():
-            return
+            break
         if _name(unit) not in written:
             table = cutout_table(plan.rows(unit), list(_loaded(work, unit, pool)), work)
             work.storage.create(_name(unit), _parquet(table))
+            drawn += unit.rows
         rows += unit.rows
         on_unit(rows, plan.summary.sources)
+    return drawn
 
 
 def _workers(job: Job) -> Any:
@@ -151,7 +155,7 @@ def _name(unit: WorkUnit) -> str:
     return f"{FOLDER}/{unit.unit_id}.parquet"
 
 
-def _summary(storage: Storage, plan: Plan, stop: StopRequest) -> CutoutSummary:
+def _summary(storage: Storage, plan: Plan, drawn: int, stop: StopRequest) -> CutoutSummary:
     """Counted from the files, not from what was done. Raises CatalogueError where rows lack or are too many."""
     statuses: Counter[str] = Counter()
     units = {_name(unit) for unit in plan.units()}
@@ -165,4 +169,4 @@ def _summary(storage: Storage, plan: Plan, stop: StopRequest) -> CutoutSummary:
         raise CatalogueError(f"{storage.shown}: cutouts of {rows} of {sources} sources")
     images = sum(statuses[status.value] for status in CLASSIFIED)
     folder = f"{storage.shown}/{FOLDER}"
-    return CutoutSummary(folder, rows, sources, images, dict(sorted(statuses.items())), stop.reason or "")
+    return CutoutSummary(folder, rows, drawn, sources, images, dict(sorted(statuses.items())), stop.reason or "")
