@@ -27,7 +27,7 @@ NEIGHBOUR_REQUESTS = 3  # of a neighbour's file by ranges: its head, and the str
 NEIGHBOUR_BYTES = 0.3e6  # of those
 UNKNOWN_BYTES = 3 * 424 * 424 * 4  # of a file whose layout the survey does not know: as a cutout (archives.md 1.2)
 
-# CPU seconds on one core of an EPYC virtual machine (`python -m tests.benchmarks.decode`, `... .ways`).
+# CPU seconds on one core. Assumed, of the size that trials on an EPYC virtual machine gave; not calibrated yet.
 PIXEL_SECONDS = {"rice": 7e-9, "hcompress": 12e-9, "gzip": 15e-9, "plain": 1e-9}
 OPEN_SECONDS = 1.5e-3  # of a file: headers, table of tiles
 REQUEST_SECONDS = 2e-3
