@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pipeline import open_catalogue
 from pipeline.executors.runner import run
 from tests.runs import assert_equal_catalogues, committed_rows, mock_job
+from tests.standins.fast import FAST_JOB
 
 
 class _Archive(ThreadingHTTPServer):
@@ -57,7 +58,7 @@ def test_a_retry_touches_only_what_failed(tmp_path: Path, mock_tree: Path, check
     brick = sorted(path.name for path in mock_tree.glob("dr10/south/coadd/*/*"))[0]
     output = tmp_path / "out"
     with archive(mock_tree) as server:
-        job = mock_job(mock_tree, checkpoint, f"mirror={_url(server)}", "engine.failure_fraction=1")
+        job = mock_job(mock_tree, checkpoint, f"mirror={_url(server)}", "engine.failure_fraction=1", *FAST_JOB)
         server.broken = f"{brick}-image"
         first = run(job, str(output))
         failed = first.statuses["archive_error"]
@@ -78,7 +79,7 @@ def test_a_retry_touches_only_what_failed(tmp_path: Path, mock_tree: Path, check
 def test_a_failed_row_names_the_file_and_the_cause(tmp_path: Path, mock_tree: Path, checkpoint: Path) -> None:
     brick = sorted(path.name for path in mock_tree.glob("dr10/south/coadd/*/*"))[0]
     with archive(mock_tree) as server:
-        job = mock_job(mock_tree, checkpoint, f"mirror={_url(server)}", "engine.failure_fraction=1")
+        job = mock_job(mock_tree, checkpoint, f"mirror={_url(server)}", "engine.failure_fraction=1", *FAST_JOB)
         server.broken = f"{brick}-image-r"
         run(job, str(tmp_path), publish=False)
     rows = committed_rows(tmp_path)
