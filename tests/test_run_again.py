@@ -21,6 +21,7 @@ from pipeline.job import Job
 from pipeline.stages import load
 from pipeline.storage import Storage
 from tests.runs import committed_rows, mock_job
+from tests.standins.fast import FAST_JOB
 from tests.test_retry import archive
 
 
@@ -58,7 +59,11 @@ def failed_run(tree: Path, checkpoint: Path, output: Path) -> Job:
     with archive(tree) as server:
         server.broken = "-image-"
         url = f"http://127.0.0.1:{server.server_address[1]}"
-        run(mock_job(tree, checkpoint, f"mirror={url}", "engine.failure_fraction=1"), str(output), publish=False)
+        run(
+            mock_job(tree, checkpoint, f"mirror={url}", "engine.failure_fraction=1", *FAST_JOB),
+            str(output),
+            publish=False,
+        )
     return mock_job(tree, checkpoint, "engine.failure_fraction=1")
 
 
