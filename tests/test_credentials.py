@@ -14,6 +14,7 @@ from pipeline.executors.state import describe_run
 from pipeline.job import Job, job_from
 from pipeline.storage import Storage
 from tests.runs import committed_rows, mock_job
+from tests.standins.fast import FAST_JOB
 from tests.test_retry import archive
 
 SECRETS = ("tiger", "s3cr3t", "hunter2")
@@ -33,7 +34,7 @@ def place(whole: Path, checkpoint: Path, mock_tree: Path, folder: Path) -> None:
 
 def remote_job(root: str) -> Job:
     settings = [f"mirror={root}/sky{QUERY}", f"sources.table={root}/sources.parquet{QUERY}"]
-    return mock_job(Path(), Path(), *settings, f"networks.dmagnet.checkpoint={root}/tiny.safetensors{QUERY}")
+    return mock_job(Path(), Path(), *settings, *FAST_JOB, f"networks.dmagnet.checkpoint={root}/tiny.safetensors{QUERY}")
 
 
 def test_a_run_leaves_no_secret_behind_and_a_retry_knows_its_output_without_them(

@@ -38,7 +38,7 @@ def _read(wanted: TileList, root: str | None, access: Access, folder: Path) -> p
         raise JobError(f"{wanted.path} lies below the root of the survey's tree: say where that is with --mirror ROOT")
     address = wanted.path if here else f"{str(root).rstrip('/')}/{wanted.path}"
     try:
-        if (wanted.suffix or urlsplit(address).path.lower()).endswith(FITS):
+        if (wanted.suffix or urlsplit(wanted.path).path.lower()).endswith(FITS):
             return read_table(None if here else root, wanted.path, wanted.columns, access)
         if "://" in address:
             address = _fetched(address, wanted, access, folder)
