@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline.catalogue.query import open_catalogue
 from pipeline.report.pictures import AttentionMap, Picture, embedded
-from pipeline.report.plots import wilson
+from pipeline.report.plots import shares
 from pipeline.report.sky import corners, fitting_order, sky_map
 from pipeline.report.traced import Asked
 from tests.reported import OUTSIDE, QUOTED, WRITTEN
@@ -170,7 +170,7 @@ def test_a_map_has_as_many_cells_as_its_galaxies_can_fill() -> None:
 
 
 def test_wilson_intervals_are_those_of_the_textbook() -> None:
-    found = wilson(np.array([81.0]), np.array([263.0]))  # Newcombe 1998, Statist. Med. 17, 857: 0.2553, 0.3662
+    found = shares(np.array([81.0]), np.array([263.0]))  # Newcombe 1998, Statist. Med. 17, 857: 0.2553, 0.3662
     assert found.low[0] == pytest.approx(0.2553, abs=1e-4)
     assert found.high[0] == pytest.approx(0.3662, abs=1e-4)
 

@@ -8,8 +8,6 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.archives.access import Access
@@ -103,11 +101,9 @@ def _addressed(address: str) -> tuple[str, str, str]:
 
 def _sources(catalogue: Catalogue, object_ids: Sequence[ObjectId]) -> Iterator[Source]:
     """The rows of the catalogue as sources again. Raises CatalogueError for an id that it does not have."""
-    columns = ["object_id", "ra", "dec", "tile", "radius"]
-    wanted = pa.array(object_ids, catalogue.schema.field("object_id").type)
-    rows = catalogue.table.dataset().to_table(columns=columns, filter=pc.field("object_id").isin(wanted))
+    rows = catalogue.ids(*object_ids).select("object_id", "ra", "dec", "tile", "radius").to_table()
     found = {row["object_id"]: Source(**row) for row in rows.to_pylist()}
-    for object_id in wanted.to_pylist():
+    for object_id in object_ids:
         if object_id not in found:
             raise CatalogueError(f"the catalogue {catalogue.name} has no object_id {object_id}")
         yield found[object_id]

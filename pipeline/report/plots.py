@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.evaluation.intervals import wilson
 from pipeline.report.drawing import INK, MARKERS, MUTED, SCALE, SERIES, Sheet, style, svg
 from pipeline.report.galleries import said
 from pipeline.report.numbers import CONFIDENCE_BINS, MAGNITUDE_BIN
 from pipeline.report.traced import Traced
 
-Z95 = 1.96  # standard deviations of a 95 % interval
 LEAST = 5  # galaxies in a bin from which a fraction is drawn
 
 
@@ -26,12 +26,11 @@ class Interval:
     high: NDArray[np.float64]
 
 
-def wilson(hits: NDArray[np.float64], trials: NDArray[np.float64]) -> Interval:
-    """Fractions with Wilson's 95 % interval (Wilson 1927, JASA 22, 209); trials above 0."""
-    share = hits / trials
-    centre = (share + Z95**2 / (2 * trials)) / (1 + Z95**2 / trials)
-    half = Z95 / (1 + Z95**2 / trials) * np.sqrt(share * (1 - share) / trials + (Z95 / (2 * trials)) ** 2)
-    return Interval(share, centre - half, centre + half)
+def shares(hits: NDArray[np.float64], trials: NDArray[np.float64]) -> Interval:
+    """Fractions (N,) with Wilson's 95 % interval; trials above 0."""
+    found = [wilson(int(right), int(total)) for right, total in zip(hits, trials, strict=True)]
+    ends = np.array([(each.value, each.low, each.high) for each in found], dtype=np.float64).reshape(-1, 3)
+    return Interval(*ends.T)
 
 
 def fractions_plot(counted: Traced, classes: Sequence[str]) -> str:
@@ -47,7 +46,7 @@ def fractions_plot(counted: Traced, classes: Sequence[str]) -> str:
         axes = sheet.axes()
         for index, name in enumerate(classes):
             hits = np.array([counts[(bins == edge) & (names == name)].sum() for edge in edges])
-            share = wilson(hits[enough], totals[enough])
+            share = shares(hits[enough], totals[enough])
             x = edges[enough] + MAGNITUDE_BIN / 2
             colour = SERIES[index % len(SERIES)]
             axes.fill_between(x, share.low, share.high, color=colour, alpha=0.15, lw=0)
@@ -111,7 +110,7 @@ def reliability_plot(confidence: NDArray[np.float64], right: NDArray[np.bool_], 
     seen = trials > 0
     hits = np.bincount(bins, weights=right, minlength=10)[seen].astype(np.float64)
     sure = np.bincount(bins, weights=confidence, minlength=10)[seen] / trials[seen]
-    share = wilson(hits, trials[seen])
+    share = shares(hits, trials[seen])
     with style(label):
         sheet = Sheet(3.4, 3.0)
         axes = sheet.axes()

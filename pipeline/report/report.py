@@ -143,16 +143,10 @@ def _galaxies(ask: Asked, pictures: Pictures, shown: Sequence[Gallery]) -> Itera
 
 
 def _embedded(ask: Asked, pictures: Pictures, ids: list[ObjectId], side: int = MAP_SIDE) -> Iterator[dict[str, Any]]:
-    rows = ask.catalogue.table.dataset().to_table(
-        columns=_shown_columns(ask), filter=pc.field("object_id").isin(pa.array(ids, _id_type(ask)))
-    )
+    rows = ask.catalogue.ids(*ids).select(*_shown_columns(ask)).to_table()
     by_id = {row["object_id"]: row for row in rows.to_pylist()}
     for picture in pictures(ids):
         yield embedded(picture, by_id.get(picture.object_id, {}), side)
-
-
-def _id_type(ask: Asked) -> pa.DataType:
-    return ask.catalogue.schema.field("object_id").type
 
 
 def _shown_columns(ask: Asked) -> list[str]:
