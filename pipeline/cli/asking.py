@@ -82,7 +82,7 @@ def _part(
     if moc is not None:
         part = part.moc(moc)
     if identifiers:
-        part = part.ids(*_identifiers(part, identifiers))
+        part = part.ids(*typed_identifiers(part, identifiers))
     for condition in where or ():
         part = part.where(condition)
     return part
@@ -143,7 +143,7 @@ def _show(rows: pa.Table) -> None:
         screen.note(f"{SHOWN_ROWS} of {rows.num_rows} rows; --to FILE writes all")
 
 
-def _identifiers(part: Catalogue, texts: Sequence[str]) -> list[int] | list[str]:
+def typed_identifiers(part: Catalogue, texts: Sequence[str]) -> list[int] | list[str]:
     """Identifiers of the catalogue's type. Raises JobError."""
     import pyarrow as pa
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli import screen
+from pipeline.cli.asking import typed_identifiers
 
 if TYPE_CHECKING:
     from pipeline.report.report import Pictures
@@ -57,7 +58,7 @@ def look(
         from pipeline.report.report import galaxy_page
 
         ask, looker = _opened(catalogue, with_ or [], len(id_), mirror)
-        page = galaxy_page(ask, looker, [_identifier(ask, text) for text in id_])
+        page = galaxy_page(ask, looker, typed_identifiers(ask.catalogue, id_))
         path = _written(page, to, catalogue, "look.html")
         screen.facts("galaxy", {"page": path})
         if open_:
@@ -93,18 +94,6 @@ def _truth(path: str) -> Any:
     if key is None or "class" not in table.column_names:
         raise JobError(f"--truth {path}: expected columns object_id and class, got {', '.join(table.column_names)}")
     return table.select([key, "class"]).rename_columns(["object_id", "class"])
-
-
-def _identifier(ask: Asked, text: str) -> int | str:
-    import pyarrow as pa
-
-    from pipeline.errors import JobError
-
-    if not pa.types.is_integer(ask.catalogue.schema.field("object_id").type):
-        return text
-    if not text.lstrip("-").isdigit():
-        raise JobError(f"--id {text}: the identifiers of this catalogue are whole numbers")
-    return int(text)
 
 
 def _written(page: str, to: Path | None, catalogue: str, name: str) -> str:
