@@ -29,6 +29,7 @@ from tests.deploy_models import CronJob, RayCluster, RayCronJob, RayJob, RayJobS
 ROOT = Path(__file__).parent.parent
 PYTHON = "3.11"
 Document = Annotated[RayJob | RayCronJob | RayCluster | CronJob, Field(discriminator="kind")]
+PIP_SETTINGS = "type=secret,id=pip,target=/etc/pip.conf"
 DOCKER = {"FROM", "ARG", "ENV", "RUN", "WORKDIR", "COPY", "USER", "ENTRYPOINT", "CMD"}
 
 
@@ -224,16 +225,26 @@ def check_dockerfile(text: str) -> None:
         require(re.fullmatch(rf"python:{PYTHON}\.\d+-slim-[a-z]+", base) is not None, f"base image {base}")
     require(bool(of["USER"]) and re.fullmatch("[1-9][0-9]*", of["USER"][-1]) is not None, "needs a user, not root")
     require(of["ENTRYPOINT"] == ['["pipeline"]'], f"ENTRYPOINT {of['ENTRYPOINT']}")
-    require({"TORCH=cuda", 'TORCH_INDEX=""'} <= set(of["ARG"]), f"build arguments {of['ARG']}")
+    require(of["ARG"] == ["TORCH=cuda"], f"build arguments {of['ARG']}")
     copied = {word for arguments in of["COPY"] for word in arguments.split()[:-1]}
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     require("constraints.txt" in copied and copied <= kept, f".dockerignore hides {sorted(copied - kept)}")
-    for script in of["RUN"]:
+    for step in of["RUN"]:
+        mounts, script = _mounts(step)
+        require("pip install" not in script or PIP_SETTINGS in mounts, f"pip's configuration is a secret: {step}")
+        require(re.search(r"--(extra-)?index-url|--find-links|\bPIP_\w*(INDEX|LINKS)", script) is None, f"index: {step}")
         shell = subprocess.run(["sh", "-n"], input=script, capture_output=True, text=True, check=False)
         require(shell.returncode == 0, shell.stderr)
         for install in re.findall(r"pip install[^;&]*", script):
             require(" -c constraints.txt " in install, f"unpinned: {install}")
     require(any('".[run]"' in script for script in of["RUN"]), "the package itself is not installed")
+
+
+def _mounts(step: str) -> tuple[list[str], str]:
+    """The --mount options of a RUN instruction, and its script."""
+    words = step.split(" ")
+    mounts = [word.removeprefix("--mount=") for word in words if word.startswith("--mount=")]
+    return mounts, " ".join(word for word in words if not word.startswith("--mount="))
 
 
 def make_commands(target: str) -> list[str]:

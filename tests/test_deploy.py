@@ -109,6 +109,9 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ('ENTRYPOINT ["pipeline"]', "ENTRYPOINT pipeline"),
         ("COPY jobs jobs", "COPY tests tests"),
         ("; fi", "; if"),
+        ("RUN --mount=type=secret,id=pip,target=/etc/pip.conf", "RUN"),
+        ("pip install -c constraints.txt torch", "pip install --index-url $INDEX -c constraints.txt torch"),
+        ("ARG TORCH=cuda", 'ARG TORCH=cuda\nARG INDEX=""'),
     ],
 }
 
