@@ -232,7 +232,7 @@ def check_dockerfile(text: str) -> None:
     for step in of["RUN"]:
         mounts, script = _mounts(step)
         require("pip install" not in script or PIP_SETTINGS in mounts, f"pip's configuration is a secret: {step}")
-        require(re.search(r"--(extra-)?index-url|--find-links|\bPIP_\w*(INDEX|LINKS)", script) is None, f"index: {step}")
+        require(re.search(r"--(extra-)?index-url|--find-links|\bPIP_\w*(INDEX|LINKS)", script) is None, step)
         shell = subprocess.run(["sh", "-n"], input=script, capture_output=True, text=True, check=False)
         require(shell.returncode == 0, shell.stderr)
         for install in re.findall(r"pip install[^;&]*", script):
