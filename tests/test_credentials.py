@@ -50,7 +50,7 @@ def test_a_run_leaves_no_secret_behind_and_a_retry_knows_its_output_without_them
         first = run(remote_job(with_secrets(address)), str(output), reporter=Reporter(on_log=lines.append))
         server.broken = None
         stored = job_from(describe_run(Storage(str(output)))["job"], "run.json")  # type: ignore[arg-type]
-        second = run(stored, str(output), retry=True)
+        second = run(stored, str(output), task="retry")
     assert first.statuses["archive_error"] and "archive_error" not in second.statuses
     files = [path for path in output.rglob("*") if path.is_file()]
     texts = [str(pq.read_table(path).to_pydict()) for path in files if path.suffix == ".parquet"]

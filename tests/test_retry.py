@@ -64,7 +64,7 @@ def test_a_retry_touches_only_what_failed(tmp_path: Path, mock_tree: Path, check
         failed = first.statuses["archive_error"]
         server.broken = None
         before = committed_rows(output)
-        second = run(job, str(output), retry=True)
+        second = run(job, str(output), task="retry")
     after = committed_rows(output)
     failing = before.filter(pc.equal(before["status"], "archive_error"))["object_id"].to_pylist()
     computed_now = after.filter(pc.equal(after["run_id"], second.run_id))["object_id"].to_pylist()
@@ -91,5 +91,5 @@ def test_a_failed_row_names_the_file_and_the_cause(tmp_path: Path, mock_tree: Pa
 def test_a_retry_with_nothing_to_do_fetches_nothing(tmp_path: Path, mock_tree: Path, checkpoint: Path) -> None:
     job = mock_job(mock_tree, checkpoint)
     run(job, str(tmp_path))
-    again = run(job, str(tmp_path), retry=True)
+    again = run(job, str(tmp_path), task="retry")
     assert (again.units_this_run, again.bytes_read) == (0, 0)

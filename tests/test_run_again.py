@@ -51,7 +51,7 @@ def test_a_retry_before_the_end_of_the_run_is_refused(tmp_path: Path, mock_tree:
     job = mock_job(mock_tree, checkpoint)
     run(job, str(tmp_path), stop=StopRequest(max_seconds=0.0))
     with pytest.raises(JobError, match="sources are not committed yet"):
-        run(job, str(tmp_path), retry=True)
+        run(job, str(tmp_path), task="retry")
 
 
 def failed_run(tree: Path, checkpoint: Path, output: Path) -> Job:
@@ -76,10 +76,10 @@ def test_a_retry_that_is_stopped_says_so_and_the_next_tries_the_rest_and_nothing
         if progress.statuses:
             stop.request("the test says so")
 
-    stopped = run(job, str(tmp_path), stop=stop, reporter=Reporter(on_progress=look), retry=True, publish=False)
+    stopped = run(job, str(tmp_path), stop=stop, reporter=Reporter(on_progress=look), task="retry", publish=False)
     assert (stopped.exit_code, stopped.units_this_run) == (ExitCode.STOPPED, 1)
     assert stopped.statuses["archive_error"] and stopped.statuses["ok"]
-    rest = run(job, str(tmp_path), retry=True, publish=False)
+    rest = run(job, str(tmp_path), task="retry", publish=False)
     assert (rest.exit_code, rest.units_this_run) == (0, rest.units - 1)
     assert "archive_error" not in rest.statuses
 

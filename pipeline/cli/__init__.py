@@ -41,6 +41,7 @@ for verb in (
     looking.status,
     looking.verify,
     asking.query,
+    asking.diff,
     showing.report,
     showing.look,
     training.train,

@@ -1,7 +1,8 @@
-"""The verb that asks a published catalogue: query."""
+"""The verbs that ask published catalogues: query, diff."""
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pipeline.cli import screen
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipeline.catalogue.diff import Difference
     from pipeline.catalogue.query import Catalogue
 
 SHOWN_ROWS = 50
@@ -166,3 +168,46 @@ def _read_table(path: str) -> pa.Table:
     with tempfile.TemporaryDirectory(prefix="match-") as folder:
         opened = open_table(path, Path(folder))
         return pa.Table.from_batches(opened.read(opened.columns, ()))
+
+
+def diff(
+    before: Annotated[str, typer.Argument(help="Output, snapshot or HATS collection: the older one.")],
+    after: Annotated[str, typer.Argument(help="The newer one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for programs.")] = False,
+    to: Annotated[Path | None, typer.Option(help="Write the rows that changed; the ending says the format.")] = None,
+) -> None:
+    """Say what changed between two catalogues: rows, statuses, labels, checkpoints; exit 1 where something did."""
+    with screen.answers():
+        from pipeline.catalogue.diff import changed_rows, difference
+        from pipeline.catalogue.query import open_catalogue
+
+        old, new = open_catalogue(before), open_catalogue(after)
+        found = difference(old, new)
+        if to is not None:
+            _give(changed_rows(old, new), f"{new.name}_changes", _format(None, to), to)
+        if as_json:
+            screen.out.print_json(json.dumps(found.as_dict()))
+        else:
+            _show_difference(found)
+        raise typer.Exit(0 if found.empty else 1)
+
+
+def _show_difference(found: Difference) -> None:
+    shown: dict[str, object] = {
+        "rows": f"{found.before} -> {found.after}",
+        "added": found.added,
+        "removed": found.removed,
+        "computed again": found.computed,
+    }
+    for word, names in (("columns added", found.columns_added), ("columns removed", found.columns_removed)):
+        if names:
+            shown[word] = ", ".join(names)
+    for name, pairs in found.changed.items():
+        for (old, new), rows in sorted(pairs.items(), key=lambda pair: -pair[1]):
+            shown[f"{name}: {_short(old)} -> {_short(new)}"] = rows
+    screen.facts("difference", shown)
+
+
+def _short(value: str | None) -> str:
+    """A value on screen; of a checksum the beginning."""
+    return "none" if value is None else value[:16]

@@ -11,6 +11,7 @@ from pipeline.cli import screen
 from pipeline.cli.planned import show_plan
 
 if TYPE_CHECKING:
+    from pipeline.executors.runner import Task
     from pipeline.executors.summary import RunSummary
     from pipeline.job import Job
 
@@ -42,6 +43,10 @@ def run(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the job.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost; start nothing.")] = False,
+    update: Annotated[
+        bool,
+        typer.Option("--update", help="Also the sources that are new since, and those that failed transiently."),
+    ] = False,
     no_finalise: Annotated[
         bool, typer.Option("--no-finalise", help="Leave publishing to `pipeline finalise`.")
     ] = False,
@@ -61,7 +66,7 @@ def run(
         if dry_run:
             show_plan(the_job, output)
             return
-        _go(the_job, _needed(output), max_time, retry=False, publish=not no_finalise)
+        _go(the_job, _needed(output), max_time, task="update" if update else "run", publish=not no_finalise)
 
 
 def retry(
@@ -80,7 +85,7 @@ def retry(
 
         tree: Any = describe_run(Storage(output))["job"]
         the_job = job_from(override(tree, set_ or (), _values(mirror=mirror)), output)
-        _go(the_job, output, max_time, retry=True, publish=True)
+        _go(the_job, output, max_time, task="retry", publish=True)
 
 
 def finalise(
@@ -113,13 +118,13 @@ def _load(survey: str | None, job: str | None, overrides: list[str] | None, valu
     return load_job(name, overrides or (), values=values)
 
 
-def _go(job: Job, output: str, max_time: str | None, *, retry: bool, publish: bool) -> None:
+def _go(job: Job, output: str, max_time: str | None, *, task: Task, publish: bool) -> None:
     from pipeline.executors.runner import run as run_job
     from pipeline.executors.watch import StopRequest
 
     stop = StopRequest(None if max_time is None else seconds(max_time))
     with stop.listening(), screen.reporter() as reporter:
-        summary = run_job(job, output, stop=stop, reporter=reporter, retry=retry, publish=publish)
+        summary = run_job(job, output, stop=stop, reporter=reporter, task=task, publish=publish)
     show_summary(summary, output)
     raise typer.Exit(summary.exit_code)
 

@@ -23,7 +23,7 @@ from pipeline.errors import JobError
 from pipeline.executors.choosing import chooser
 from pipeline.executors.watch import OnLog
 from pipeline.job import UNDECISIVE, Job
-from pipeline.planner.planning import Division, Plan, UnitSize, keep_tiles, open_plan, plan
+from pipeline.planner.planning import Division, Plan, UnitSize, extend, keep_tiles, open_plan, plan
 from pipeline.sources.batches import TapQuery, source_batches
 from pipeline.sources.sweeps import sweep_batches
 from pipeline.sources.tables import OpenTable, readable
@@ -48,9 +48,10 @@ class Prepared:
     configs: tuple[NetworkConfig, ...]  # of the networks
 
 
-def prepare(job: Job, output: str, run_id: str, log: OnLog) -> Prepared:
+def prepare(job: Job, output: str, run_id: str, log: OnLog, update: bool = False) -> Prepared:
     """Read the checkpoints, plan or open the plan, and claim the output for this job.
 
+    `update` plans the sources that are new since the output was planned.
     Raises JobError, CheckpointError, InvalidSources, ArchiveUnreachable.
     """
     from pipeline.attention import ATTENTION_COLUMNS
@@ -75,7 +76,7 @@ def prepare(job: Job, output: str, run_id: str, log: OnLog) -> Prepared:
     _claim(storage, job, digest)
     work = Work(job=job, output=output, run_id=run_id, digest=digest, image=image, networks=networks)
     configs = tuple(checkpoint.config for checkpoint in checkpoints.values())
-    return Prepared(work, _plan(work, storage, log), configs)
+    return Prepared(work, _plan(work, storage, log, update), configs)
 
 
 def tile_table(job: Job) -> pa.Table | None:
@@ -89,27 +90,33 @@ def tile_table(job: Job) -> pa.Table | None:
         return read_tile_lists(job.survey.tile_lists, job.mirror, access)
 
 
-def _plan(work: Work, storage: Storage, log: OnLog) -> Plan:
+def _plan(work: Work, storage: Storage, log: OnLog, update: bool) -> Plan:
+    """The plan of the output, made where there is none; `update` adds the sources that it has not."""
     job = work.job
     stamp = _fingerprint(job)
     found = open_plan(storage)
-    if found is not None:
-        if found.summary.fingerprint != stamp:
-            raise JobError(f"{storage.shown} was planned from sources that have changed since: use another --output")
+    same = found is not None and found.summary.fingerprint == stamp
+    if found is not None and not update:
+        if not same:
+            raise JobError(
+                f"{storage.shown} was planned from sources that have changed since: classify what is new in them "
+                "with --update, or use another --output"
+            )
         return found
-    log("planning")
-    tiles = tile_table(job)
+    if found is not None and same and job.sources.table is not None:
+        return found  # the table is the one that was planned; what a tree or a TAP service has may have grown
+    log("planning" if found is None else "planning what is new")
+    tiles = tile_table(job) if found is None else found.tile_table()
     survey = open_survey(job, tiles)
-    if tiles is not None:
+    if tiles is not None and found is None:
         keep_tiles(storage, tiles)
-    made = plan(
-        _checked(work, _batches(job)),
-        survey,
-        storage,
-        division=Division(UnitSize(sources=job.units.sources, chunk=job.units.chunk), chooser(job, work.image, survey)),
-        skip_invalid=job.sources.skip_invalid,
-        fingerprint=stamp,
-    )
+    division = Division(UnitSize(sources=job.units.sources, chunk=job.units.chunk), chooser(job, work.image, survey))
+    batches, skip = _checked(work, _batches(job)), job.sources.skip_invalid
+    if found is None:
+        made = plan(batches, survey, storage, division=division, skip_invalid=skip, fingerprint=stamp)
+    else:
+        made = extend(found, batches, survey, division=division, skip_invalid=skip, fingerprint=stamp)
+        log(f"new: {made.summary.sources - found.summary.sources} sources")
     log(f"planned: {made.summary.sources} sources, {made.summary.units} unit(s), {made.summary.tiles} tile(s)")
     return made
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
+from typing import Literal
 
 from pipeline.catalogue.commits import Manifest, each_latest
 from pipeline.catalogue.row_size import network_bytes
@@ -24,6 +26,7 @@ from pipeline.planner.estimate import Estimate, bytes_out
 from pipeline.stages import Work
 from pipeline.storage import Storage
 
+Task = Literal["run", "retry", "update"]
 DISK_MARGIN = 1.2  # of the estimated output
 
 
@@ -33,13 +36,14 @@ def run(
     *,
     stop: StopRequest | None = None,
     reporter: Reporter | None = None,
-    retry: bool = False,
+    task: Task = "run",
     publish: bool = True,
 ) -> RunSummary:
     """Run `job` into `output` (folder or fsspec URL) until all is committed, then publish a snapshot.
 
-    What an earlier run committed is not done again. `retry` tries again the sources that failed transiently and
-    the quarantined units, and nothing else. Raises RunError and its kinds; what is committed stays committed.
+    What an earlier run committed is not done again. `task` "retry" tries again the sources that failed transiently and
+    the quarantined units, and nothing else; "update" does that, and the sources that are new since the output was
+    planned. Raises RunError and its kinds; what is committed stays committed.
     """
     job, stop, reporter = job.anywhere(), stop or StopRequest(), reporter or Reporter()
     storage = Storage(output)
@@ -48,10 +52,10 @@ def run(
         storage = Storage(output)
     run_id = new_run_id()
     with OutputLock(storage, run_id) as lock:
-        prepared = _prepared(job, storage, run_id, reporter)
+        prepared = _prepared(job, storage, run_id, reporter, task == "update")
         session = Session(prepared, stop, reporter, lock, Before.of(each_latest(storage)))
         try:
-            summary = _carried_out(prepared, session, retry)
+            summary = _carried_out(prepared, session, task)
             if publish and summary.committed == summary.sources and not lock.lost.is_set():
                 snapshot = publish_snapshot(storage, job.name, run_id, job.publication)
                 summary = replace(summary, snapshot=snapshot.path)
@@ -63,25 +67,27 @@ def run(
     return summary
 
 
-def _prepared(job: Job, storage: Storage, run_id: str, reporter: Reporter) -> Prepared:
+def _prepared(job: Job, storage: Storage, run_id: str, reporter: Reporter, update: bool) -> Prepared:
     """The run before its first unit; where the archive or the disk fails already, the summary says so."""
     try:
-        return prepare(job, storage.url, run_id, reporter.on_log)
+        return prepare(job, storage.url, run_id, reporter.on_log, update)
     except (ArchiveUnreachable, DiskFull) as error:
         _write(RunSummary(run_id, int(error_code(error)), str(error), 0, 0, 0, 0, 0), storage)
         raise
 
 
-def _carried_out(prepared: Prepared, session: Session, retry: bool) -> RunSummary:
+def _carried_out(prepared: Prepared, session: Session, task: Task) -> RunSummary:
     """Do what is left to do. Raises RunError and its kinds."""
-    work = prepared.work
-    if retry and (left := session.left(retry=False)):
-        raise JobError(f"{work.storage.shown}: {left} sources are not committed yet: run to the end before a retry")
-    if left := session.left(retry):
+    work, again = prepared.work, task != "run"
+    new = session.left(retry=False)
+    if task == "retry" and new:
+        raise JobError(f"{work.storage.shown}: {new} sources are not committed yet: run to the end before a retry")
+    if left := new + (session.left(retry=True) if again else 0):
         _check_disk(prepared, left)
-        for manifest in _executor(work, session.failed_units() if retry else session.open_units(), session):
+        units = chain(session.open_units(), session.failed_units() if again else ())
+        for manifest in _executor(work, units, session):
             session.committed(manifest)
-    summary = session.summary(retry)
+    summary = session.summary(again)
     if not summary.reason:
         session.judge_catalogue()
     return summary

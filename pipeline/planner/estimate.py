@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pipeline.data import Way
 from pipeline.planner.link import Link
-from pipeline.planner.plan import Plan, part_name
+from pipeline.planner.plan import FOLDER, Plan, part_name
 from pipeline.planner.ways import Cost, TileCosts
 
 UNIT_BYTES = 16  # of a row: what the pipeline adds whatever the networks (HEALPix, field, pixel scale, mask, words)
@@ -82,7 +82,7 @@ def _fetching(costs: TileCosts, way: Way, pieces: list[Mapping[int, int]]) -> Wa
 
 def _plan_row_bytes(plan: Plan) -> float:
     """Bytes that the source's own columns take in Parquet, by the first plan file."""
-    with plan.storage.open(part_name(0)) as file:
+    with plan.storage.open(part_name(FOLDER, 0)) as file:
         size = file.seek(0, 2)
-    rows = sum(unit.rows for unit in plan.units() if unit.part == part_name(0))
+    rows = sum(unit.rows for unit in plan.units() if unit.part == part_name(FOLDER, 0))
     return size / rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ SAMPLE = 16  # sources that stand for all
 THREADS = 2  # each holds buffers of its own
 
 _PREPARE = """
-CREATE VIEW staged AS SELECT * FROM read_parquet('{sources}');
+CREATE VIEW staged AS SELECT * FROM read_parquet('{sources}') ANTI JOIN known USING (object_id);
 CREATE TABLE repeated AS
     SELECT object_id, min(source_row) AS first FROM staged GROUP BY object_id HAVING count(*) > 1;
 CREATE VIEW later AS
@@ -46,6 +46,7 @@ class Ordered:
 
     connection: duckdb.DuckDBPyConnection
     schema: pa.Schema
+    known: int = 0  # staged rows that were planned before, and are left out
 
     def rejected(self) -> dict[str, int]:
         """Reason -> number of rows that are no sources, in the order of the reasons' names."""
@@ -99,8 +100,11 @@ class Ordered:
 
 
 @contextmanager
-def in_sky_order(staged: Staged, folder: Path) -> Iterator[Ordered]:
-    """The staged sources in the order of the plan; `folder` takes what the sort spills."""
+def in_sky_order(staged: Staged, folder: Path, known: Iterable[pa.Table] = ()) -> Iterator[Ordered]:
+    """The staged sources in the order of the plan; `folder` takes what the sort spills.
+
+    `known` are the object_ids of sources to leave out.
+    """
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": MEMORY_LIMIT,
         "threads": THREADS,
@@ -108,8 +112,13 @@ def in_sky_order(staged: Staged, folder: Path) -> Iterator[Ordered]:
     }
     with duckdb.connect(str(folder / "plan.duckdb"), config=settings) as connection:
         connection.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
+        connection.execute(f"CREATE TABLE known AS SELECT object_id FROM read_parquet('{staged.sources}') LIMIT 0")
+        for ids in known:
+            connection.register("ids", ids)
+            connection.execute("INSERT INTO known SELECT object_id FROM ids")
         connection.execute(_PREPARE.format(sources=staged.sources, rejected=staged.rejected, reason=REPEATED))
-        yield Ordered(connection, staged.schema)
+        counts = f"SELECT count(*) FROM read_parquet('{staged.sources}') SEMI JOIN known USING (object_id)"
+        yield Ordered(connection, staged.schema, int(connection.execute(counts).fetchall()[0][0]))
 
 
 def _as_planned(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:

@@ -5,6 +5,7 @@
     plan/units.parquet           one row a WorkUnit
     plan/tiles.parquet           the survey's own table of tiles, where it has one
     plan/plan.json               PlanSummary; written last, so a plan that has it is whole
+    plan-0002/ ...               sources that were new when the output was updated: units of their own, the same files
     unplaced.parquet             rows that are no sources (see planner.py)
 
 Reading needs the storage URL alone: a worker in another process opens the same plan. `planner.py` writes it.
@@ -12,7 +13,8 @@ Reading needs the storage URL alone: a worker in another process opens the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,8 +27,6 @@ from pipeline.errors import CatalogueError
 from pipeline.storage import Storage
 
 FOLDER = "plan"
-SUMMARY = f"{FOLDER}/plan.json"
-UNITS = f"{FOLDER}/units.parquet"
 TILES = f"{FOLDER}/tiles.parquet"
 UNPLACED = "unplaced.parquet"
 
@@ -43,9 +43,22 @@ UNIT_SCHEMA = pa.schema(
 )
 
 
-def part_name(number: int) -> str:
+def folder_name(number: int) -> str:
+    """The folder of the plan, and of its updates from number 2 on."""
+    return FOLDER if number == 1 else f"{FOLDER}-{number:04d}"
+
+
+def part_name(folder: str, number: int) -> str:
     """The name of plan file `number`, from 0."""
-    return f"{FOLDER}/part-{number:05d}.parquet"
+    return f"{folder}/part-{number:05d}.parquet"
+
+
+def units_name(folder: str) -> str:
+    return f"{folder}/units.parquet"
+
+
+def summary_name(folder: str) -> str:
+    return f"{folder}/plan.json"
 
 
 class UnitSize(BaseModel):
@@ -91,17 +104,34 @@ class Plan:
     """A whole plan. Holds no rows: they are read unit by unit."""
 
     storage: Storage
-    summary: PlanSummary
+    summary: PlanSummary  # of the plan with its updates
+    updates: int = 0
+
+    @property
+    def folders(self) -> list[str]:
+        """Where the plan and its updates lie."""
+        return [folder_name(number) for number in range(1, self.updates + 2)]
 
     @property
     def schema(self) -> pa.Schema:
         """The columns of every row, in order."""
-        with self.storage.open(part_name(0)) as file:
+        with self.storage.open(part_name(FOLDER, 0)) as file:
             return pq.read_schema(file).remove_metadata()
 
     def units(self) -> Iterator[WorkUnit]:
-        """Every unit in plan order; a thousand or so are in memory at a time."""
-        with self.storage.open(UNITS) as file:
+        """Every unit in plan order, then those of the updates; a thousand or so are in memory at a time."""
+        for folder in self.folders:
+            yield from self._units(units_name(folder))
+
+    def object_ids(self) -> Iterator[pa.Table]:
+        """The identifiers of all sources, a plan file at a time."""
+        names = [name for folder in self.folders for name in self.storage.list(folder) if "/part-" in name]
+        for name in names:
+            with self.storage.open(name) as file:
+                yield pq.read_table(file, columns=["object_id"])
+
+    def _units(self, name: str) -> Iterator[WorkUnit]:
+        with self.storage.open(name) as file:
             for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
                     ways = tuple((run["way"], run["rows"]) for run in row["ways"])
@@ -130,18 +160,39 @@ class Plan:
 
 
 def open_plan(storage: Storage) -> Plan | None:
-    """The plan in `storage`, None where there is none or its writing was cut short.
+    """The plan in `storage` with its updates, None where there is none or its writing was cut short.
 
     Raises CatalogueError where plan.json is not a plan's summary.
     """
+    found: list[PlanSummary] = []
+    while (summary := _summary(storage, summary_name(folder_name(len(found) + 1)))) is not None:
+        found.append(summary)
+    return Plan(storage, merged(found), len(found) - 1) if found else None
+
+
+def merged(summaries: Sequence[PlanSummary]) -> PlanSummary:
+    """What a plan and its updates hold together. A tile of several counts in each; the last says what is invalid."""
+    pieces: dict[Way, Counter[int]] = {}
+    for summary in summaries:
+        for way, counts in summary.pieces.items():
+            pieces.setdefault(way, Counter()).update(counts)
+    counted = ("sources", "outside", "tiles", "units", "chunks", "parts")
+    return summaries[-1].model_copy(
+        update={
+            **{name: sum(getattr(summary, name) for summary in summaries) for name in counted},
+            "pieces": {way: dict(sorted(counts.items())) for way, counts in pieces.items()},
+            "sample": next((summary.sample for summary in summaries if summary.sample), ()),
+        }
+    )
+
+
+def _summary(storage: Storage, name: str) -> PlanSummary | None:
     try:
-        text = storage.read(SUMMARY)
+        return PlanSummary.model_validate_json(storage.read(name))
     except FileNotFoundError:
         return None
-    try:
-        return Plan(storage, PlanSummary.model_validate_json(text))
     except ValidationError as error:
-        raise CatalogueError(f"{storage.shown}/{SUMMARY} is no plan of this version: {error}") from error
+        raise CatalogueError(f"{storage.shown}/{name} is no plan of this version: {error}") from error
 
 
 def keep_tiles(storage: Storage, tiles: pa.Table) -> None:

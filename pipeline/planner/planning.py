@@ -25,23 +25,25 @@ from pipeline.planner.grouping import chunk_rows, pieces, slices, tile_ends, uni
 from pipeline.planner.ordering import Ordered, in_sky_order
 from pipeline.planner.plan import (
     FOLDER,
-    SUMMARY,
     TILES,
     UNIT_SCHEMA,
-    UNITS,
     UNPLACED,
     Plan,
     PlanSummary,
     UnitSize,
+    folder_name,
     keep_tiles,
+    merged,
     open_plan,
     part_name,
+    summary_name,
+    units_name,
 )
 from pipeline.planner.staging import TILE, stage
 from pipeline.storage import Storage
 from pipeline.surveys import Survey
 
-__all__ = ["Plan", "PlanSummary", "UnitSize", "keep_tiles", "open_plan", "plan"]
+__all__ = ["Plan", "PlanSummary", "UnitSize", "extend", "keep_tiles", "open_plan", "plan"]
 
 Choose = Callable[[Sequence[Source]], Callable[[int], Way]]
 """From a sample of the sources inside the footprint, () if there are none, to the way of a tile with so many."""
@@ -81,20 +83,64 @@ def plan(
     """
     if open_plan(storage) is not None:
         raise CatalogueError(f"{storage.shown} has a plan already")
-    _remove_unfinished(storage)
+    target = _Target(storage, FOLDER, skip_invalid, None)
+    return Plan(storage, _planned(batches, survey, target, division, fingerprint))
+
+
+def extend(
+    before: Plan,
+    batches: Iterable[pa.RecordBatch],
+    survey: Survey,
+    *,
+    division: Division = Division(),
+    skip_invalid: bool = False,
+    fingerprint: str = "",
+) -> Plan:
+    """Plan those sources of `batches` that a plan has not, by their identifiers, in units of their own.
+
+    The plan stays as it is, also where its sources have gone from the table or have changed there. Raises as `plan`
+    does, and JobError where the columns of the table are not those of the plan.
+    """
+    target = _Target(before.storage, folder_name(before.updates + 2), skip_invalid, before)
+    summary = _planned(batches, survey, target, division, fingerprint)
+    if not summary.sources and fingerprint == before.summary.fingerprint:
+        before.storage.delete_folder(target.folder)  # nothing new: the plan says all
+        return before
+    return Plan(before.storage, merged([before.summary, summary]), before.updates + 1)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where a plan goes, and what is planned already."""
+
+    storage: Storage
+    folder: str
+    skip_invalid: bool
+    before: Plan | None
+
+
+def _planned(
+    batches: Iterable[pa.RecordBatch], survey: Survey, target: _Target, division: Division, fingerprint: str
+) -> PlanSummary:
+    _remove_unfinished(target)
     with tempfile.TemporaryDirectory(prefix="plan-") as name:
         folder = Path(name)
         staged = stage(batches, survey, folder)
-        with in_sky_order(staged, folder) as ordered:
-            invalid = _invalid(ordered, staged.rows, skip_invalid, storage)
+        if target.before is not None and staged.schema != target.before.schema:
+            differing = {f"{each.name} ({each.type})" for each in {*staged.schema} ^ {*target.before.schema}}
+            raise JobError(f"the columns of the sources are not those of the plan: {', '.join(sorted(differing))}")
+        known = () if target.before is None else target.before.object_ids()
+        with in_sky_order(staged, folder, known) as ordered:
+            invalid = _invalid(ordered, staged.rows, target)
             sample = ordered.sample()
-            writer = _PlanWriter(storage, ordered.schema, division.size, division.choose(sample))
+            writer = _PlanWriter(target.storage, target.folder, ordered.schema, division.size, division.choose(sample))
             writer.write(ordered)
             summary = writer.summary(fingerprint, invalid, sample)
-    if summary.rows_in != staged.rows:
-        raise CatalogueError(f"planned {summary.rows_in} rows of {staged.rows}: row numbers are not unique")
-    _create(storage, SUMMARY, summary.model_dump_json(indent=1).encode())
-    return Plan(storage, summary)
+            planned = summary.rows_in + ordered.known
+    if planned != staged.rows:
+        raise CatalogueError(f"planned {planned} rows of {staged.rows}: row numbers are not unique")
+    _create(target.storage, summary_name(target.folder), summary.model_dump_json(indent=1).encode())
+    return summary
 
 
 @dataclass
@@ -102,6 +148,7 @@ class _PlanWriter:
     """Writes units to plan files as they are cut, and counts them."""
 
     storage: Storage
+    folder: str
     schema: pa.Schema
     size: UnitSize
     way: Callable[[int], Way]
@@ -127,11 +174,12 @@ class _PlanWriter:
                 self._write_part(held)
                 held = []
             held.append(table)
-        self._write_part(held)
+        if held:
+            self._write_part(held)
         sink = pa.BufferOutputStream()
         with pq.ParquetWriter(sink, UNIT_SCHEMA, compression="zstd") as writer:
             writer.write_table(pa.Table.from_batches(self.units, UNIT_SCHEMA))
-        _create(self.storage, UNITS, sink.getvalue().to_pybytes())
+        _create(self.storage, units_name(self.folder), sink.getvalue().to_pybytes())
 
     def summary(self, fingerprint: str, invalid: dict[str, int], sample: tuple[Source, ...]) -> PlanSummary:
         text = pa.types.is_string(self.schema.field("object_id").type)
@@ -151,7 +199,7 @@ class _PlanWriter:
         )
 
     def _write_part(self, tables: list[pa.Table]) -> None:
-        name = part_name(self.parts)
+        name = part_name(self.folder, self.parts)
         units, start = [], 0
         sink = pa.BufferOutputStream()
         with pq.ParquetWriter(sink, self.schema, compression="zstd") as writer:
@@ -206,11 +254,11 @@ def _unit_batch(units: list[WorkUnit]) -> pa.RecordBatch:
     )
 
 
-def _invalid(ordered: Ordered, rows: int, skip: bool, storage: Storage) -> dict[str, int]:
+def _invalid(ordered: Ordered, rows: int, target: _Target) -> dict[str, int]:
     """Reason -> number of rows that are no sources, stored in unplaced.parquet if they are to be skipped."""
     counts = ordered.rejected()
     total = sum(counts.values())
-    if total and not skip:
+    if total and not target.skip_invalid:
         causes = [_cause(reason, count, ordered.examples(reason, EXAMPLES)) for reason, count in counts.items()]
         raise InvalidSources(f"{total} of {rows} rows are no sources (rows count from 0): " + "; ".join(causes))
     if total == rows:
@@ -220,7 +268,7 @@ def _invalid(ordered: Ordered, rows: int, skip: bool, storage: Storage) -> dict[
         status = pa.array([Status.INVALID.value] * table.num_rows, pa.string())
         sink = pa.BufferOutputStream()
         pq.write_table(table.append_column("status", status), sink, compression="zstd")
-        _create(storage, UNPLACED, sink.getvalue().to_pybytes())
+        target.storage.replace(UNPLACED, sink.getvalue().to_pybytes())
     return counts
 
 
@@ -234,8 +282,9 @@ def _create(storage: Storage, name: str, data: bytes) -> None:
         raise CatalogueError(f"{storage.shown}/{name} appeared while the plan was written: is another run planning?")
 
 
-def _remove_unfinished(storage: Storage) -> None:
+def _remove_unfinished(target: _Target) -> None:
     """What a planner that was cut short left; the survey's table of tiles stays."""
-    for name in [*storage.list(FOLDER), UNPLACED]:
+    unplaced = [UNPLACED] if target.before is None else []
+    for name in [*target.storage.list(target.folder), *unplaced]:
         if name != TILES:
-            storage.delete(name)
+            target.storage.delete(name)
