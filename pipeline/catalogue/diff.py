@@ -58,14 +58,12 @@ def difference(before: Catalogue, after: Catalogue) -> Difference:
     counted: Counter[str] = Counter()
     changed: dict[str, Counter[tuple[str | None, str | None]]] = {name: Counter() for name in names}
     with _both(before, after, names) as connection:
-        for added, removed, computed, *values, rows in connection.execute(query).fetchall():
-            kind = "added" if added else "removed" if removed else "both"
-            counted[kind] += rows
-            if kind == "both":
-                counted["computed"] += rows if computed else 0
-                pairs = zip(names, values[::2], values[1::2], strict=True)
-                for name, old, new in pairs:
-                    changed[name][old, new] += rows if old != new else 0
+        groups = connection.execute(query).fetchall()
+    for added, removed, computed, *values, rows in groups:
+        kind = "added" if added else "removed" if removed else "computed" if computed else "same"
+        counted[kind] += rows
+        for name, old, new in zip(names, values[::2], values[1::2], strict=True):
+            changed[name][old, new] += 0 if added or removed or old == new else rows
     return Difference(
         before=before.rows,
         after=after.rows,
