@@ -61,12 +61,10 @@ def _write_brick(root: Path, place: tuple[float, float], pixels: np.ndarray, mas
     sums = []
     for product in (*(f"image-{band}" for band in BANDS), "maskbits"):
         path = folder / f"legacysurvey-{name}-{product}.fits.fz"
-        if not path.exists():
-            with fitsio.FITS(path, "rw") as file:
-                if product == "maskbits":
-                    file.write(mask, header=cards, compress="HCOMPRESS", tile_dims=(100, 100))
-                else:
-                    file.write(pixels, header=cards, dither_seed=1, **_RICE)
+        if not path.exists() and product == "maskbits":
+            fitsio.write(path, mask, header=cards, compress="HCOMPRESS", tile_dims=(100, 100))
+        elif not path.exists():
+            fitsio.write(path, pixels, header=cards, dither_seed=1, **_RICE)
         sums.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()} *coadd/{name[:3]}/{name}/{path.name}\n")
     write(root / SOUTH / f"tractor/{name[:3]}/brick-{name}.sha256sum", "".join(sums).encode())
 

@@ -20,6 +20,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +43,13 @@ Box = tuple[int, int]
 Object = list[NDArray[Any]]
 Method = Callable[[Path, str, Sequence[Sequence[Box]]], Iterator[Object]]
 """From the folder, the ending of the files and each brick's boxes to the objects, one after the other."""
+Seconds = Callable[[Path, str, Sequence[Sequence[Box]]], float]
+"""Of the CPU, for the same."""
 
 
 def ours(folder: Path, ending: str, boxes: Sequence[Sequence[Box]]) -> Iterator[Object]:
     for brick, corners in enumerate(boxes):
-        images = [FitsImage(folder / product.path, product.path) for product in _products(brick, ending)]
+        images = [FitsImage(folder / file.path, file.path) for file in _products(brick, ending)]
         for y, x in corners:
             yield [image.section(y, y + SIZE, x, x + SIZE) for image in images]
         for image in images:
@@ -57,13 +61,13 @@ def ours_checked(folder: Path, ending: str, boxes: Sequence[Sequence[Box]]) -> I
     with Opener(str(folder)) as opener:
         for brick, corners in enumerate(boxes):
             for y, x in corners:
-                images = [opener(product) for product in _products(brick, ending)]
+                images = [opener(file) for file in _products(brick, ending)]
                 yield [image.section(y, y + SIZE, x, x + SIZE) for image in images]
 
 
 def fitsio_sections(folder: Path, ending: str, boxes: Sequence[Sequence[Box]]) -> Iterator[Object]:
     for brick, corners in enumerate(boxes):
-        files = [fitsio.FITS(folder / product.path) for product in _products(brick, ending)]
+        files = [fitsio.FITS(folder / file.path) for file in _products(brick, ending)]
         for y, x in corners:
             yield [file[-1][y : y + SIZE, x : x + SIZE] for file in files]
         for file in files:
@@ -72,14 +76,14 @@ def fitsio_sections(folder: Path, ending: str, boxes: Sequence[Sequence[Box]]) -
 
 def fitsio_whole(folder: Path, ending: str, boxes: Sequence[Sequence[Box]]) -> Iterator[Object]:
     for brick, corners in enumerate(boxes):
-        images = [fitsio.read(folder / product.path) for product in _products(brick, ending)]
+        images = [fitsio.read(folder / file.path) for file in _products(brick, ending)]
         for y, x in corners:
             yield [image[y : y + SIZE, x : x + SIZE].copy() for image in images]
 
 
 def astropy_sections(folder: Path, ending: str, boxes: Sequence[Sequence[Box]]) -> Iterator[Object]:
     for brick, corners in enumerate(boxes):
-        files = [fits.open(folder / product.path, memmap=False) for product in _products(brick, ending)]
+        files = [fits.open(folder / file.path, memmap=False) for file in _products(brick, ending)]
         for y, x in corners:
             yield [file[-1].section[y : y + SIZE, x : x + SIZE] for file in files]
         for file in files:
@@ -110,7 +114,7 @@ def cutana_seconds(python: str, folder: Path, ending: str, boxes: Sequence[Seque
             "SourceID": f"{brick}-{number}",
             **dict(zip(("RA", "Dec"), position(brick, y + SIZE / 2, x + SIZE / 2), strict=True)),
             "diameter_pixel": SIZE,
-            "fits_file_paths": str([str(folder / product.path) for product in _products(brick, ending)]),
+            "fits_file_paths": str([str(folder / file.path) for file in _products(brick, ending)]),
         }
         for brick, corners in enumerate(boxes)
         for number, (y, x) in enumerate(corners)
@@ -141,19 +145,15 @@ def _row(name: str, rates: Sequence[float]) -> str:
 
 def measured(folder: Path, rounds: int, python: str | None) -> dict[str, list[float]]:
     """Method -> objects per CPU-second: Rice 29, Rice 300, plain 29, plain 300."""
-    names = [*METHODS, *(["Cutana 0.4.0"] if python else [])]
-    best: dict[str, list[float]] = {name: [] for name in names}
-    for ending in ("fits.fz", "fits"):
-        for sources in (29, 300):
-            boxes = [places(brick, sources, SIZE) for brick in range(BRICKS)]
-            seconds: dict[str, list[float]] = {name: [] for name in names}
-            for _ in range(rounds):
-                for name, method in METHODS.items():
-                    seconds[name].append(cpu_seconds(method, folder, ending, boxes))
-                if python:
-                    seconds["Cutana 0.4.0"].append(cutana_seconds(python, folder, ending, boxes))
-            for name in names:
-                best[name].append(BRICKS * sources / min(seconds[name]))
+    seconds: dict[str, Seconds] = {name: partial(cpu_seconds, method) for name, method in METHODS.items()}
+    if python:
+        seconds["Cutana 0.4.0"] = partial(cutana_seconds, python)
+    best: dict[str, list[float]] = {name: [] for name in seconds}
+    for ending, sources in product(("fits.fz", "fits"), (29, 300)):
+        boxes = [places(brick, sources, SIZE) for brick in range(BRICKS)]
+        found = [{name: take(folder, ending, boxes) for name, take in seconds.items()} for _ in range(rounds)]
+        for name, rates in best.items():
+            rates.append(BRICKS * sources / min(taken[name] for taken in found))
     return best
 
 

@@ -112,6 +112,16 @@ def measure(archive: LegacyArchive, table: Path, way: Way, output: str, total: T
     total.expected += job_estimate(prepared).alone[way].cost
 
 
+def _total(archive: LegacyArchive, folder: Path, case: tuple[int, Way], draws: int) -> Total:
+    """Of one line of the table: so many sources a brick by one way, over several tables."""
+    (per_brick, way), total = case, Total()
+    for draw in range(draws):
+        table = folder / f"{per_brick}-{draw}.parquet"
+        write_sources(table, per_brick, draw)
+        measure(archive, table, way, f"{folder}/{way}-{per_brick}-{draw}", total)
+    return total
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where the bricks are, or will be: 720 MB")
@@ -124,11 +134,7 @@ def main() -> int:
         sys.stdout.write(LINE.format("way", "a brick", "requests", "estimate", "ratio", "kB", "estimate", "ratio", "s"))
         with legacy_archive(tree, LATENCY, _placed) as archive:
             for per_brick, way in product((5, 29), WAYS):
-                total = Total()
-                for draw in range(options.draws):
-                    table = Path(temporary) / f"{per_brick}-{draw}.parquet"
-                    write_sources(table, per_brick, draw)
-                    measure(archive, table, way, f"{temporary}/{way}-{per_brick}-{draw}", total)
+                total = _total(archive, Path(temporary), (per_brick, way), options.draws)
                 sys.stdout.write(total.line(way, per_brick))
                 worst = max(worst, *(abs(1 - ratio) for ratio in total.ratios))
     sys.stdout.write(f"largest difference {worst:.0%}, allowed {TOLERANCE:.0%}\n")
