@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ import pytest
 from PIL import Image
 
 from pipeline.catalogue.query import open_catalogue
-from pipeline.report.pictures import AttentionMap, Picture, embedded
+from pipeline.models.checkpoint import Contract, untrained_checkpoint, write_checkpoint
+from pipeline.models.mban import MBANConfig
+from pipeline.report.pictures import SUMMARY, AttentionMap, Picture, embedded
 from pipeline.report.plots import shares
 from pipeline.report.sky import corners, fitting_order, sky_map
 from pipeline.report.traced import Asked
@@ -43,17 +47,76 @@ def _data(page: str) -> dict[str, Any]:
     return data
 
 
-def test_every_number_of_the_page_is_what_its_query_gives(page: str, reported: Path) -> None:
+def test_every_table_of_the_page_holds_what_its_query_gives(page: str, reported: Path) -> None:
     ask = Asked(open_catalogue(str(reported)), str(reported), "0")
+    checked = 0
+    for table, query in _traced_tables(page):
+        shown = [
+            [_text(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row)]
+            for row in re.findall(r"<tr>(.*?)</tr>", table)
+        ]
+        answer = ask(query).dicts()
+        if "count_if(flags" in query:
+            answer = [{"flag": name, "galaxies": count} for name, count in answer[0].items() if count]
+        wanted = [[_written(value) for value in row.values()] for row in answer]
+        assert [sorted(filter(None, row)) for row in shown if row] == [sorted(row) for row in wanted], query
+        checked += 1
+    assert checked >= 5  # statuses, flags, causes, and the classes of two networks
+
+
+def _traced_tables(page: str) -> list[tuple[str, str]]:
+    """Each table of the page that stands before a query, with that query."""
+    table, trace = r"<tbody>((?:(?!<tbody>).)*?)</tbody></table>(?:</div>)?", r"<details class=\"trace\">"
+    found = re.findall(rf"{table}\s*{trace}.*?<code>pipeline query (.*?)</code>", page, re.DOTALL)
+    return [(table, shlex.split(html.unescape(command))[2]) for table, command in found if "--sql" in command]
+
+
+def _text(cell: str) -> str:
+    return html.unescape(re.sub(r"<[^>]*>", "", cell)).replace("\N{THIN SPACE}", "").replace("_", " ")
+
+
+def _written(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value).replace("_", " ")
+
+
+def test_every_query_of_the_page_can_be_asked_again(page: str, reported: Path) -> None:
+    catalogue = open_catalogue(str(reported))
     queries = [line.split(" --sql ")[1] for line in re.findall(r"<code>(pipeline query .*?)</code>", page, re.DOTALL)]
     assert len(queries) > 15
-    import html
-    import shlex
+    assert all(catalogue.sql(shlex.split(html.unescape(query))[0]).num_rows for query in queries)
 
-    answers = {query: ask(shlex.split(html.unescape(query))[0]).dicts() for query in queries}
-    statuses = next(rows for rows in answers.values() if rows and set(rows[0]) == {"status", "galaxies"})
-    shown = re.findall(r"<tr><td>([a-z ]+)</td><td class=\"number\">(\d+)</td>", page.split('id="statuses"')[1])
-    assert [(row["status"].replace("_", " "), str(row["galaxies"])) for row in statuses] == shown[: len(statuses)]
+
+def test_the_numbers_of_a_map_are_those_of_the_catalogue(page: str, reported: Path) -> None:
+    rows = {row["object_id"]: row for row in open_catalogue(str(reported)).to_table().to_pylist()}
+    compared = 0
+    for galaxy in _data(page)["galaxies"]:
+        for found in galaxy["maps"][:2]:
+            start = f"{found['name']}_att_"
+            wanted = {name: rows[galaxy["id"]][start + name] for name in SUMMARY}
+            assert found["numbers"] == {
+                name: pytest.approx(value, rel=2e-3, abs=2e-3) for name, value in wanted.items()
+            }
+            label = rows[galaxy["id"]][f"{found['name']}_label"].replace("_", " ")
+            assert found["verdict"] == f"{label} {rows[galaxy['id']][found['name'] + '_confidence']:.2f}"
+            compared += 1
+    assert compared >= 24
+
+
+def test_the_crop_of_a_second_branch_is_shown_on_its_map(reported: Path, seen: str, tmp_path: Path) -> None:
+    made = untrained_checkpoint("mban", 3, MBANConfig(size=64, crop_size=64, widths=(8, 8, 16, 16), shared=True))
+    contract = Contract(**{name: getattr(made, name) for name in Contract.__dataclass_fields__})
+    (tmp_path / "mban.safetensors").write_bytes(write_checkpoint(contract, made.weights))
+    to = tmp_path / "p.html"
+    answer = call(
+        "look", str(reported), "--id", seen, "--with", str(tmp_path / "mban.safetensors"), "--to", str(to), "--no-open"
+    )
+    assert answer.returncode == 0, answer.stderr
+    (galaxy,) = _data(to.read_text())["galaxies"]
+    x, y, side = next(found["box"] for found in galaxy["maps"] if found["name"] == "mban")
+    assert 0 < side <= 1 and side / 2 - 1e-3 <= x <= 1 - side / 2 + 1e-3 and side / 2 - 1e-3 <= y <= 1 - side / 2 + 1e-3
+    assert all(found["box"] is None for found in galaxy["maps"] if found["group"] == "Networks")
 
 
 def test_the_page_needs_nothing_from_anywhere(page: str) -> None:

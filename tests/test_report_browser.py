@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from tests.reported import OUTSIDE, QUOTED, WRITTEN
@@ -80,6 +84,53 @@ def test_a_stranger_finds_the_least_certain_and_what_each_network_looked_at(page
     )
     assert min(painted) > 10
     assert page.locator(".facts h3").first.inner_text().startswith("dmagnet: ")
+
+
+def test_the_maps_are_compared_in_numbers_with_the_one_that_is_chosen(page: Page) -> None:
+    page.locator(".thumb").first.click()
+    rows = page.locator(".compared tbody tr")
+    assert rows.count() == page.locator(".panels canvas").count()
+    assert rows.first.locator("td").last.inner_text() == "1.00"
+    assert rows.nth(1).locator("td").nth(1).inner_text() != ""
+    like = float(rows.nth(1).locator("td").last.inner_text())
+    rows.nth(1).locator("button").click()
+    assert float(rows.nth(0).locator("td").last.inner_text()) == like < 1
+    assert rows.nth(1).locator("td").last.inner_text() == "1.00"
+    assert (
+        page.locator(".panels h3").last.inner_text().startswith("The maps in numbers; SIM is the similarity to agcnn")
+    )
+
+
+def test_what_a_stranger_sees_on_the_way_is_there_to_be_seen(page: Page, tmp_path: Path) -> None:
+    """The path from the causes to a merger's maps, as pictures: how light each part is, and whether it is painted."""
+    light = {}
+    stops = {"causes": "#causes", "thumb": ".thumb img"}
+    for name, place in stops.items():
+        light[name] = _seen(page, place, tmp_path / f"{name}.png")
+    page.locator(".thumb").first.click()
+    page.wait_for_function("() => [...document.querySelectorAll('.stack img')].every((image) => image.complete)")
+    light["galaxy"] = _seen(page, ".stack >> nth=0", tmp_path / "galaxy.png")
+    light["map"] = _seen(page, ".stack >> nth=1", tmp_path / "map.png")
+    page.locator("#strength").fill("1")
+    light["map alone"] = _seen(page, ".stack >> nth=1", tmp_path / "alone.png")
+    page.select_option("#colours", "gray")
+    light["grey map"] = _seen(page, ".stack >> nth=1", tmp_path / "grey.png")
+    page.screenshot(path=tmp_path / "viewer.png")
+    corner = np.asarray(Image.open(tmp_path / "viewer.png").convert("RGB"))[-1, 0]
+    assert corner.tolist() == [0, 0, 0], "galaxies stand on black"
+    assert all(image.std() > 3 for image in light.values()), {name: image.std() for name, image in light.items()}
+    middle, edge = light["galaxy"][96:132, 96:132].mean(), light["galaxy"][:16].mean()
+    assert middle > edge + 20, "the galaxy is in the middle, and lighter than its sky"
+    shown = [light[name] for name in ("galaxy", "map", "map alone", "grey map")]
+    assert all(np.abs(one - other).mean() > 2 for one, other in itertools.pairwise(shown))
+    assert np.ptp(np.asarray(Image.open(tmp_path / "grey.png").convert("RGB"), float), axis=2).max() < 3
+
+
+def _seen(page: Page, place: str, path: Path) -> NDArray[np.float64]:
+    """A part of the page as it is on the screen, as luminance (h, w)."""
+    page.locator(place).first.scroll_into_view_if_needed()
+    page.locator(place).first.screenshot(path=path)
+    return np.asarray(Image.open(path).convert("L"), dtype=np.float64)
 
 
 def test_keys_step_through_the_galaxies_and_change_what_is_seen(page: Page) -> None:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.archives.access import Access
 from pipeline.archives.opener import Opener
+from pipeline.catalogue.attention_sky import sky_columns
 from pipeline.catalogue.query import Catalogue
 from pipeline.checkpoints import common_image, job_checkpoints, read
 from pipeline.data import ImageContract, ObjectId, Source, Way
 from pipeline.errors import CatalogueError
 from pipeline.job import Job
 from pipeline.planner.plan import open_plan
-from pipeline.report.pictures import AttentionMap, Picture
+from pipeline.report.pictures import SUMMARY, AttentionMap, Picture
 from pipeline.stages import draw_source, open_survey
 from pipeline.storage import Storage
 from pipeline.surveys import Survey
@@ -26,6 +27,7 @@ from pipeline.surveys import Survey
 if TYPE_CHECKING:
     from pipeline.models.checkpoint import Checkpoint
 
+BOX = ("box_cx", "box_cy", "box_sx")  # scalars of MBAN; its box is a square
 NETWORKS = "Networks"  # the group of the maps that the catalogue's columns summarise
 
 
@@ -57,9 +59,9 @@ class Looker:
                 if drawn.image is None:
                     yield Picture(source.object_id, None, drawn.reason, drawn.fov_arcsec, ())
                     continue
-                maps = tuple(_maps(NETWORKS, networks, drawn.image))
+                maps = tuple(_maps(NETWORKS, networks, drawn.image, drawn.fov_arcsec))
                 if number < self.compared:
-                    further = (_maps(group, named, drawn.image) for group, named in others.items())
+                    further = (_maps(group, named, drawn.image, drawn.fov_arcsec) for group, named in others.items())
                     maps += tuple(chain.from_iterable(further))
                 yield Picture(source.object_id, _shown(drawn.image, contract), drawn.reason, drawn.fov_arcsec, maps)
 
@@ -114,35 +116,66 @@ def _shown(image: NDArray[np.uint8], contract: ImageContract) -> NDArray[np.uint
     return image[:3] if len(contract.planes) >= 3 else image[:1]
 
 
-Look = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]]  # an image (C, S, S) -> name -> map (h, w)
+Look = Callable[[NDArray[np.uint8]], "Looked"]  # an image (C, S, S) uint8
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """One network's answer to one image."""
+
+    attention: NDArray[np.float32]  # (h, w)
+    parts: Mapping[str, NDArray[np.float32]]  # name -> (h, w)
+    verdict: str  # the class and its probability
+    box: tuple[float, float, float] | None  # of the crop that it looked at again
 
 
 def _modules(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Look]:
-    return {name: _look(name, checkpoint) for name, checkpoint in checkpoints.items()}
+    return {name: _look(checkpoint) for name, checkpoint in checkpoints.items()}
 
 
-def _look(name: str, checkpoint: Checkpoint) -> Look:
+def _look(checkpoint: Checkpoint) -> Look:
     import torch
 
     from pipeline.inference import planes_at
+    from pipeline.models.calibration import probabilities
 
     module = checkpoint.build()
+    shift = None if checkpoint.prior is None else torch.tensor(checkpoint.prior.shift)
 
-    def look(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    def look(image: NDArray[np.uint8]) -> Looked:
         with torch.inference_mode():
             result = module(planes_at(torch.from_numpy(image)[None], checkpoint.config.size))
-        maps = {name: result.attention, **{f"{name}, {part}": found for part, found in result.parts.items()}}
-        return {title: found[0].float().numpy() for title, found in maps.items()}
+        said = probabilities(result.logits, checkpoint.temperature, shift)[0].numpy()
+        best = int(said.argmax())
+        box = tuple(float(result.scalars[name][0]) for name in BOX) if set(BOX) <= set(result.scalars) else None
+        return Looked(
+            result.attention[0].float().numpy(),
+            {part: found[0].float().numpy() for part, found in result.parts.items()},
+            f"{checkpoint.classes[best].replace('_', ' ')} {said[best]:.2f}",
+            cast("tuple[float, float, float] | None", box),
+        )
 
     return look
 
 
-def _maps(group: str, networks: Mapping[str, Look], image: NDArray[np.uint8]) -> Iterator[AttentionMap]:
+def _maps(group: str, networks: Mapping[str, Look], image: NDArray[np.uint8], fov: float) -> Iterator[AttentionMap]:
     """Each network's own map first, then those of its parts in a group of their own."""
     looked = {name: look(image) for name, look in networks.items()}
     for name, found in looked.items():
-        yield AttentionMap(group, name, found[name])
+        numbers = _summary(found.attention, fov)
+        yield AttentionMap(group, name, found.attention, found.verdict, numbers, found.box)
     for name, found in looked.items():
-        for title, values in found.items():
-            if title != name:
-                yield AttentionMap(f"Parts of {name}", title.removeprefix(f"{name}, "), values)
+        for title, values in found.parts.items():
+            yield AttentionMap(f"Parts of {name}", title, values, numbers=_summary(values, fov))
+
+
+def _summary(values: NDArray[np.float32], fov: float) -> dict[str, float]:
+    """The numbers of a map (h, w) by the names of SUMMARY, as the catalogue's columns have them."""
+    import torch
+
+    from pipeline.attention import ATTENTION_COLUMNS, summarise
+
+    statistics, _ = summarise(torch.from_numpy(values)[None])
+    columns = {name: statistics[:, at].double().numpy() for at, name in enumerate(ATTENTION_COLUMNS)}
+    columns |= sky_columns(columns, np.array([fov]), np.array([0.0]))
+    return {name: float(columns[name][0]) for name in SUMMARY}

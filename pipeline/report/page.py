@@ -14,7 +14,7 @@ from pipeline.report.galleries import said
 from pipeline.report.pictures import colour_tables
 from pipeline.report.traced import NetworkNames, Traced
 
-SCRIPTS = ("theme.js", "maps.js", "viewer.js", "galleries.js", "rows.js")
+SCRIPTS = ("theme.js", "maps.js", "compared.js", "viewer.js", "galleries.js", "rows.js")
 
 
 def rendered(values: Mapping[str, Any], command: Any, data: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib
@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data import ObjectId
+from pipeline.data import ObjectId, RowFlag
 
 COLOUR_MAPS = ("viridis", "magma", "cividis", "gray")  # perceptually uniform
 JPEG_QUALITY = 88
+SUMMARY = ("entropy", "area50", "central", "sigma_arcsec", "offset_arcsec")  # as the catalogue's columns are named
 MAP_SIDE = 64  # pixels a side from which a map is averaged down on a page of many galaxies
 
 
@@ -27,6 +28,9 @@ class AttentionMap:
     group: str  # what it is compared with: "networks", "gates", or a title such as "AG-CNN, softmax"
     name: str
     values: NDArray[np.float32]  # (h, w), row 0 the northern edge, column 0 the eastern
+    verdict: str = ""  # the class and its probability, where the map is a network's own
+    numbers: Mapping[str, float] = field(default_factory=dict)  # what it comes to, by the names of SUMMARY
+    box: tuple[float, float, float] | None = None  # centre x, y and side of a crop, in image sides
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +91,9 @@ def _map(found: AttentionMap, side: int) -> dict[str, Any]:
         "height": height,
         "low": low,
         "high": high,
+        "verdict": found.verdict,
+        "numbers": {name: _plain(name, value) for name, value in found.numbers.items()},
+        "box": None if found.box is None or not np.isfinite(found.box).all() else [round(v, 4) for v in found.box],
         "levels": base64.b64encode((levels * 255).round().astype(np.uint8).tobytes()).decode(),
     }
 
@@ -102,6 +109,8 @@ def _averaged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 
 def _plain(name: str, value: Any) -> Any:
+    if name == "flags" and value is not None:
+        return ", ".join(flag.name.lower().replace("_", " ") for flag in RowFlag(value) if flag.name) or "none"
     if isinstance(value, float):
         return None if not np.isfinite(value) else round(value, 6) if name in ("ra", "dec") else float(f"{value:.4g}")
     return value if isinstance(value, (str, bool)) or value is None else str(value)

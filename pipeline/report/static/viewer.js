@@ -5,7 +5,7 @@ const panels = dialog.querySelector(".panels");
 const facts = dialog.querySelector(".facts");
 const strength = dialog.querySelector("#strength");
 const colours = dialog.querySelector("#colours");
-const state = { ids: [], index: 0, cells: [] };
+const state = { ids: [], index: 0, cells: [], reference: 0 };
 
 const current = () => GALAXIES.get(state.ids[state.index]);
 
@@ -21,7 +21,7 @@ function show() {
   dialog.querySelector("#viewer-title").textContent = galaxy.id;
   dialog.querySelector("#viewer-place").textContent = `${state.index + 1} of ${state.ids.length}`;
   state.cells = [];
-  panels.replaceChildren(...sections(galaxy));
+  panels.replaceChildren(...sections(galaxy), ...compared(galaxy));
   facts.replaceChildren(...about(galaxy));
   repaint();
 }
@@ -44,7 +44,7 @@ function panel(galaxy, map) {
   const canvas = map ? element("canvas") : null;
   const value = element("span");
   const lines = ["h", "v"].map((className) => element("span", { className }));
-  const stack = element("div", { className: "stack" }, element("img", { src: jpeg(galaxy), alt: "" }), canvas, ...lines);
+  const stack = element("div", { className: "stack" }, element("img", { src: jpeg(galaxy), alt: "" }), canvas, cropped(map), ...lines);
   stack.addEventListener("pointermove", (event) => point(event, stack));
   stack.addEventListener("pointerleave", leave);
   const cell = { map, canvas, value };
@@ -52,6 +52,15 @@ function panel(galaxy, map) {
   rest(cell);
   const name = element("span", { textContent: map ? map.name : "what they saw" });
   return element("figure", { className: "panel" }, stack, element("figcaption", {}, name, value));
+}
+
+// What a network with a second branch looked at again.
+function cropped(map) {
+  if (!map?.box) return null;
+  const [x, y, side] = map.box.map((value) => 100 * value);
+  const frame = element("span", { className: "crop", title: "what the second branch saw" });
+  Object.assign(frame.style, { left: `${x - side / 2}%`, top: `${y - side / 2}%`, width: `${side}%`, height: `${side}%` });
+  return frame;
 }
 
 // Without the pointer: the range of the map's own values.
