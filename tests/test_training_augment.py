@@ -13,7 +13,16 @@ from pipeline.training.augment import augmented, framed
 from pipeline.training.recipe import Augmentation
 
 NOTHING = Augmentation(
-    turn=False, mirror=False, scale=0.0, shift=0.0, gain=0.0, brightness=0.0, grey=0.0, blur=0.0, noise=0.0
+    turn=False,
+    mirror=False,
+    scale=0.0,
+    shift=0.0,
+    gain=0.0,
+    brightness=0.0,
+    grey=0.0,
+    blur=0.0,
+    pedestal=0.0,
+    noise=0.0,
 )
 
 
@@ -108,6 +117,25 @@ def test_blur_keeps_the_light_and_lowers_the_peak() -> None:
     got, plain = _changed(blur=1.0, blur_sigma=4.0), _blobs(64).float() / 255
     assert float(got.amax()) < float(plain.amax()) * 0.98
     torch.testing.assert_close(got.mean((1, 2, 3)), plain.mean((1, 2, 3)), rtol=0.02, atol=0)
+
+
+def test_the_pedestal_lifts_the_sky_and_leaves_the_order_of_brightness() -> None:
+    plain = _blobs(64).float() / 255
+    got = _changed(pedestal=0.18)
+    sky = got[:, :, 0, 0]  # a corner
+    assert float(sky.min()) < 0.08 < 0.17 < float(sky.max()) < 0.26
+    assert float((sky / sky.mean(1, keepdim=True)).std()) < 0.15  # nearly white
+    assert float(got.amax()) <= 1
+    assert bool((got >= plain - 1e-6).all())  # what is bright is not darkened
+    peak, dim = got[:, 0].amax((1, 2)), got[:, 0, 0, 0]
+    assert bool((peak > dim + 0.5).all())
+
+
+def test_noise_is_correlated_as_resampling_leaves_it() -> None:
+    left = _changed(noise=0.12) - _blobs(64).float() / 255
+    lit = left[:, :, 12:36, 20:40]
+    beside = (lit[..., 1:] * lit[..., :-1]).mean() / lit.square().mean()
+    assert 0.1 < float(beside) < 0.9
 
 
 def test_noise_has_no_sign_and_its_own_strength_in_each_image() -> None:

@@ -16,6 +16,8 @@ from pipeline.training.recipe import Augmentation, Padding
 
 REFERENCE_SIZE = 128  # px a side at which `blur_sigma` is counted
 BLUR_REACH = 3  # deviations of the Gaussian that its kernel holds
+TINT = 0.15  # of the pedestal, a channel: the sky of a grz image is nearly white, not quite
+GRAIN = 2.0  # pixels at most that noise is correlated over
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green and blue
 
 
@@ -38,9 +40,7 @@ def augmented(images: Tensor, frames: Tensor, size: int, how: Augmentation, draw
     planes = _sampled(images, matrices, shifts, size, how.padding)
     planes = _coloured(planes, how, draw)
     planes = _blurred(planes, how, draw)
-    if how.noise:
-        level = how.noise * _uniform(count, draw)[:, None, None, None]
-        planes = planes + level * torch.randn(planes.shape, generator=draw, device=draw.device)
+    planes = _noisy(_lifted(planes, how, draw), how, draw)
     return planes.clamp(0, 1)
 
 
@@ -79,6 +79,28 @@ def _blurred(planes: Tensor, how: Augmentation, draw: Generator) -> Tensor:
     wide = F.conv2d(wide, kernel[:, :, None, :], groups=planes.shape[1])
     soft = F.conv2d(wide, kernel[:, :, :, None], groups=planes.shape[1])
     return planes.index_put((chosen.nonzero().squeeze(1),), soft)
+
+
+def _lifted(planes: Tensor, how: Augmentation, draw: Generator) -> Tensor:
+    """Planes (N, C, H, W) on another level of the sky, nearly white; the range above it shrinks as it rises."""
+    if not how.pedestal:
+        return planes
+    count, channels = planes.shape[:2]
+    tint = 1 + TINT * _even(count * channels, draw).reshape(count, channels)
+    level = (how.pedestal * _uniform(count, draw)[:, None] * tint)[:, :, None, None]
+    return level + (1 - level) * planes
+
+
+def _noisy(planes: Tensor, how: Augmentation, draw: Generator) -> Tensor:
+    """Planes (N, C, S, S) with Gaussian noise, drawn on a coarser grid a batch: served images are resampled ones."""
+    if not how.noise:
+        return planes
+    count, channels, side = planes.shape[:3]
+    coarse = max(2, round(side / math.exp(float(_uniform(1, draw)) * math.log(GRAIN))))
+    noise = torch.randn((count, channels, coarse, coarse), generator=draw, device=draw.device)
+    noise = F.interpolate(noise, (side, side), mode="bilinear", align_corners=False)
+    level = how.noise * _uniform(count, draw).square() / noise.std()
+    return planes + level[:, None, None, None] * noise
 
 
 def _uniform(count: int, draw: Generator) -> Tensor:

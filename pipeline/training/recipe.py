@@ -90,11 +90,12 @@ class Augmentation:
     shift: float = 0.02  # frame widths, each way
     padding: Padding = "reflection"  # beyond the edge of the image
     gain: float = 0.25  # of each channel, in its logarithm
-    brightness: float = 0.2  # of all channels, in its logarithm
+    brightness: float = 0.35  # of all channels, in its logarithm: DECaLS shows its galaxies up to 1.4 times as bright
     grey: float = 0.15  # chance that the colours are taken away
     blur: float = 0.35  # chance of a Gaussian point-spread function
     blur_sigma: float = 1.5  # px at most, at 128 px a side
-    noise: float = 0.03  # deviation at most, of the value range
+    pedestal: float = 0.18  # level of the sky at most: 0.02 in SDSS' JPEGs, 0.14 as DECaLS is served
+    noise: float = 0.12  # deviation at most, of the value range; half of the images have less than a quarter of it
 
 
 @dataclass(frozen=True)
