@@ -69,7 +69,15 @@ def recipe(**changes: Any) -> Recipe:
             "experimental": ["merger"],
         },
         "split": {"test": 0.3, "validation": 0.3},
-        "augmentation": {"scale": 0.0, "gain": 0.0, "brightness": 0.0, "grey": 0.0, "blur": 0.0, "pedestal": 0.0, "noise": 0.0},
+        "augmentation": {
+            "scale": 0.0,
+            "gain": 0.0,
+            "brightness": 0.0,
+            "grey": 0.0,
+            "blur": 0.0,
+            "pedestal": 0.0,
+            "noise": 0.0,
+        },
         "optimisation": {"epochs": 4, "batch": 16, "rate": 5e-3, "balance": 0.5},
         "keeping": {"steps": 10000},
     }

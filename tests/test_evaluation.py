@@ -21,7 +21,8 @@ from pipeline.evaluation.fields import bright_radii
 from pipeline.evaluation.judgement import Said, judge
 from pipeline.evaluation.leak import LEAST, Side, leaks
 from pipeline.evaluation.novelty import Strangeness, separations
-from pipeline.evaluation.writing import figures, worst_errors, write_finished
+from pipeline.evaluation.shipping import Stored, stored, write_finished
+from pipeline.evaluation.writing import figures, worst_errors
 from pipeline.models.checkpoint import CLASSES, Checkpoint, read_checkpoint
 from tests.evaluated import recipe
 
@@ -102,6 +103,31 @@ def test_the_temperature_lowers_the_error_of_a_network_that_is_too_sure(
     assert found.temperature > 1.5
     assert found.before.ece.value > 0.3
     assert found.after.ece.value < 0.1
+
+
+def test_a_checkpoint_is_halved_where_no_answer_changes_by_it(
+    checkpoint: Checkpoint, given: Material, tmp_path: Path
+) -> None:
+    small, how = stored(checkpoint, given)
+    assert how == Stored(half=True, images=sum(len(one.examples) for one in given.test), flips=0)
+    sizes = []
+    for half in (True, False):
+        again = write_finished(tmp_path / "tiny.safetensors", small, {}, half=half)
+        sizes.append((tmp_path / "tiny.safetensors").stat().st_size)
+        assert all(torch.equal(value, again.weights[name]) for name, value in small.weights.items())
+    assert sizes[0] < sizes[1]
+
+
+def test_a_checkpoint_stays_whole_where_float16_changes_an_answer(checkpoint: Checkpoint, given: Material) -> None:
+    """Two classes whose weights differ by less than float16 can say: which is larger is then another one."""
+    weights = dict(checkpoint.weights)
+    rows = weights["classifier.weight"][:1].repeat(6, 1)
+    weights["classifier.weight"], weights["classifier.bias"] = rows, torch.arange(6) * 1e-5 + 100
+    even = replace(checkpoint, weights=weights, prior=None)
+    kept, how = stored(even, given)
+    assert not how.half
+    assert how.flips == how.images
+    assert kept is even
 
 
 def test_what_is_written_into_a_checkpoint_is_what_was_judged(

@@ -37,7 +37,7 @@ def evaluation(discs_checkpoint: Path, given: Material) -> Evaluation:
 @pytest.fixture(scope="module")
 def folder(evaluation: Evaluation, given: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("evaluation") / "tiny"
-    write_evaluation(made, evaluation, given, "tiny", "cpu")
+    write_evaluation(made, evaluation, given, "cpu")
     return made
 
 

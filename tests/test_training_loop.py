@@ -252,6 +252,18 @@ def test_a_network_begins_with_the_weights_of_a_smaller_image(tmp_path: Path) ->
         first_weights(tmp_path / "absent", {})
 
 
+def test_weights_that_are_named_fresh_are_drawn_whatever_the_file_has(tmp_path: Path) -> None:
+    path = tmp_path / CHECKPOINT
+    held = _dmagnet(32)
+    path.write_bytes(write_checkpoint(held, held.config.build().state_dict()))
+    wanted = {key: value + 1 for key, value in _weights(path).items() if key != "classifier.bias"}
+    wanted |= {"classifier.weight": torch.ones(9, 9), "classifier.scale": torch.ones(2)}
+    got = first_weights(path, wanted, ("classifier.",))
+    assert got.keys() == wanted.keys()
+    for key in wanted:
+        assert torch.equal(got[key], wanted[key] if key.startswith("classifier.") else _weights(path)[key])
+
+
 def test_positions_keep_their_place_on_a_finer_grid() -> None:
     ramp = torch.arange(4.0)
     grid = torch.stack([ramp.repeat(4), ramp.repeat_interleave(4)], 1)  # (16, 2) column and row

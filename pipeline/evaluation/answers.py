@@ -1,4 +1,4 @@
-"""What a checkpoint says of labelled images: logits, features and novelty, framed as in training and not changed."""
+"""What a checkpoint says of labelled images: logits, features and novelty, framed as in training."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 
 from pipeline.evaluation.intervals import Floats
 from pipeline.models.calibration import Prior, probabilities
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.training.augment import framed
+from pipeline.training.augment import augmented, framed
 from pipeline.training.examples import Examples
-from pipeline.training.recipe import Padding
+from pipeline.training.recipe import Augmentation, Padding
 
 BATCH = 32
 
@@ -40,18 +40,32 @@ class Answers:
 
 
 def answers(
-    checkpoint: Checkpoint, examples: Examples, device: str = "cpu", padding: Padding = "reflection"
+    checkpoint: Checkpoint,
+    examples: Examples,
+    device: str = "cpu",
+    padding: Padding = "reflection",
+    changed: Augmentation | None = None,
 ) -> Answers:
-    """Ask a checkpoint, in float32, about every example. Raises ValueError where the channels differ."""
+    """Ask a checkpoint, in float32, about every example, each changed as training does where `changed` says how.
+
+    Raises ValueError where the channels differ.
+    """
     if examples.images.shape[1] != checkpoint.config.bands:
         raise ValueError(f"expected images of {checkpoint.config.bands} channels, got {examples.images.shape[1]}")
     module = checkpoint.build().to(device)
     novelty = None if checkpoint.novelty is None else checkpoint.novelty.to(torch.device(device))
     found: list[tuple[Tensor, Tensor, Tensor]] = []
+    draw = Generator().manual_seed(0)
     started = time.perf_counter()
     with torch.inference_mode():
         for start in range(0, len(examples), BATCH):
-            result = module(planes(examples, slice(start, start + BATCH), checkpoint.config.size, padding).to(device))
+            rows, size = slice(start, start + BATCH), checkpoint.config.size
+            seen = (
+                planes(examples, rows, size, padding)
+                if changed is None
+                else _changed(examples, rows, size, changed, draw)
+            )
+            result = module(seen.to(device))
             strange = (
                 torch.full((len(result.logits),), torch.nan, device=device)
                 if novelty is None
@@ -67,6 +81,12 @@ def planes(examples: Examples, rows: slice, size: int, padding: Padding = "refle
     """(B, C, size, size) float32 in [0, 1]: the framed images of these rows."""
     images, frames = torch.from_numpy(examples.images[rows]), torch.from_numpy(examples.frames[rows])
     return framed(images, frames, size, padding)
+
+
+def _changed(examples: Examples, rows: slice, size: int, how: Augmentation, draw: Generator) -> Tensor:
+    """As `planes`, as training sees them."""
+    images, frames = torch.from_numpy(examples.images[rows]), torch.from_numpy(examples.frames[rows])
+    return augmented(images, frames, size, how, draw)
 
 
 def _none(checkpoint: Checkpoint) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.evaluation.plots import word
+from pipeline.evaluation.targets import targets
 
 Facts = Mapping[str, Any]
 
@@ -64,12 +65,21 @@ DECALS = (
 )
 
 
-def card(said: Facts, attention: Sequence[Facts] = ()) -> str:
-    """The card of an evaluation's JSON; `attention` are the rows of the table of attention, where it was measured."""
+def card(said: Facts, attention: Sequence[Facts] = (), notes: Sequence[str] = ()) -> str:
+    """The card of an evaluation's JSON; `attention` are the rows of the table of attention, where it was measured.
+
+    `notes` are sentences that stand below the targets: the reasons for what falls short.
+    """
     folders = dict.fromkeys(path.split("/")[0].removesuffix(".parquet") for path in said["folders"])
     sources = [SOURCES[name] for name in folders if name in SOURCES]
-    parts = [*_head(said), *_use(said, sources), *_data(said, sources), *_scores(said), *_classes(said)]
-    parts += [*_calibration(said), *_novelty(said), *_attention(said, attention), *_limits(said, sources)]
+    parts = [*_head(said), *_use(said, sources), *_data(said, sources), *_targets(said, notes), *_scores(said)]
+    parts += [
+        *_classes(said),
+        *_calibration(said),
+        *_novelty(said),
+        *_attention(said, attention),
+        *_limits(said, sources),
+    ]
     parts += _credits(said, sources)
     return "\n".join(parts) + "\n"
 
@@ -87,6 +97,19 @@ def _head(said: Facts) -> Iterator[str]:
         f"Figures of {made['date']}, measured by `pipeline evaluate` on {made['machine']} ({made['device']}, torch "
         f"{made['torch']}). Brackets hold 95 % intervals."
     )
+    yield ""
+    yield from _stored(said)
+
+
+def _stored(said: Facts) -> Iterator[str]:
+    kept = said.get("stored")
+    sha256 = f"SHA-256 `{said['checkpoint']['sha256']}`."
+    if kept is None:
+        yield sha256
+        return
+    how = "The file holds float16: of" if kept["half"] else "The file holds float32: in float16, of"
+    flips = "none" if not kept["flips"] else f"{kept['flips']}"
+    yield f"{how} {kept['images']:,} test images {flips} would get another class. {sha256}"
 
 
 def _use(said: Facts, sources: Sequence[Source]) -> Iterator[str]:
@@ -112,6 +135,28 @@ def _data(said: Facts, sources: Sequence[Source]) -> Iterator[str]:
             for name, counts in sets.items()
         ],
     )
+
+
+def _targets(said: Facts, notes: Sequence[str]) -> Iterator[str]:
+    found = targets(said)
+    if not found and not notes:
+        return
+    yield from ("", "## Targets", "")
+    yield from _table(
+        ("target", "wanted", "found", ""),
+        [
+            (
+                one.what,
+                f"{'at least' if one.least else 'at most'} {one.wanted:g}",
+                _number(one.found),
+                "met" if one.met else "short",
+            )
+            for one in found
+        ],
+    )
+    if notes:
+        yield ""
+        yield from (f"* {note}" for note in notes)
 
 
 def _scores(said: Facts) -> Iterator[str]:

@@ -22,7 +22,7 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.training.examples import Examples
 from pipeline.training.fitting import prepare
 from pipeline.training.novelty import fit_novelty
-from pipeline.training.recipe import Recipe
+from pipeline.training.recipe import Augmentation, Recipe
 
 FITTED = 3000  # training images, at most, that the novelty model and the leak probe are fitted to
 GALAXY = "galaxy"  # the kind of the artefacts' file that is none
@@ -103,10 +103,13 @@ def finished(checkpoint: Checkpoint, given: Material, device: str = "cpu") -> Ch
     """The checkpoint with its temperature, its prior and its model of novelty fitted on what the recipe held out.
 
     The prior becomes that of the headline's collection, where the training drew classes otherwise; the temperature is
-    fitted with it. Without enough images held out there is no model of novelty. Raises JobError as `evaluate`.
+    fitted with it. Without enough images held out there is no model of novelty. That is fitted to images changed as
+    training does: another sky, depth or seeing than SDSS' is not what makes an image novel. Raises JobError as
+    `evaluate`.
     """
-    held, learned = given.held_out.examples, given.learned
-    of_held, of_learned = (_ask(checkpoint, given, part, device) for part in (held, learned))
+    held, learned, how = given.held_out.examples, given.learned, given.recipe.augmentation
+    of_held = _ask(checkpoint, given, held, device)
+    held_changed, of_learned = (_ask(checkpoint, given, part, device, how) for part in (held, learned))
     prior = _headline_prior(checkpoint.prior, given)
     temperature = fit_temperature(of_held.logits, held.labels, None if prior is None else prior.shift)
     source = given.recipe.data.source or given.recipe.name
@@ -115,7 +118,7 @@ def finished(checkpoint: Checkpoint, given: Material, device: str = "cpu") -> Ch
             torch.from_numpy(of_learned.features),
             torch.from_numpy(of_learned.logits),
             torch.from_numpy(learned.labels),
-            held_out=(torch.from_numpy(of_held.features), torch.from_numpy(of_held.logits)),
+            held_out=(torch.from_numpy(held_changed.features), torch.from_numpy(held_changed.logits)),
         )
     except ValueError:
         novelty = None
@@ -154,11 +157,13 @@ def evaluate(checkpoint: Checkpoint, given: Material, device: str = "cpu") -> Ev
     )
 
 
-def _ask(checkpoint: Checkpoint, given: Material, examples: Examples, device: str) -> Answers:
+def _ask(
+    checkpoint: Checkpoint, given: Material, examples: Examples, device: str, changed: Augmentation | None = None
+) -> Answers:
     if checkpoint.classes != given.recipe.data.classes:
         found, wanted = ", ".join(checkpoint.classes), ", ".join(given.recipe.data.classes)
         raise JobError(f"the checkpoint has the classes {found}, the recipe has {wanted}")
-    return answers(checkpoint, examples, device, given.recipe.augmentation.padding)
+    return answers(checkpoint, examples, device, given.recipe.augmentation.padding, changed)
 
 
 def _said(checkpoint: Checkpoint, found: Answers) -> Said:

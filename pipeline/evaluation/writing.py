@@ -1,10 +1,9 @@
-"""Evaluations on disk: a folder of JSON and PNG a checkpoint, and the checkpoint itself once it is finished."""
+"""Evaluations on disk: a folder of JSON and PNG a checkpoint."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,20 @@ from pipeline.evaluation.comparison import Compared, over_seeds
 from pipeline.evaluation.evaluate import Evaluation, Material
 from pipeline.evaluation.judgement import Judgement
 from pipeline.evaluation.record import plain, record
-from pipeline.models.checkpoint import Checkpoint, Contract, write_checkpoint
+from pipeline.evaluation.shipping import Stored
 
 RESULT = "evaluation.json"
 WORST = 24  # errors of a contact sheet
 SHEET_SIDE = 128  # px of its images
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation, given: Material, name: str, device: str) -> dict[str, Any]:
-    """JSON and PNG into `folder`, which is made; gives back what the JSON says."""
+def write_evaluation(
+    folder: Path, evaluation: Evaluation, given: Material, device: str, stored: Stored | None = None
+) -> dict[str, Any]:
+    """JSON and PNG into `folder`, which is made and names the checkpoint; gives back what the JSON says."""
     folder.mkdir(parents=True, exist_ok=True)
-    said = record(evaluation, given, name, device)
+    name = folder.name
+    said = record(evaluation, given, name, device) | {"stored": plain(stored)}
     (folder / RESULT).write_text(json.dumps(said, indent=1, allow_nan=False) + "\n")
     real = {one.name: one for one in evaluation.judgements if not one.name.startswith("drawn")}
     for number, (label, judgement) in enumerate(real.items()):
@@ -47,15 +49,6 @@ def write_comparison(folder: Path, rows: Sequence[Compared]) -> None:
         mine = [row for row in rows if row.set == name]
         file = "comparison_" + "".join(c if c.isalnum() else "_" for c in name)
         plots.draw_comparison(folder / f"{file}.png", mine, name)
-
-
-def write_finished(path: Path, checkpoint: Checkpoint, metrics: Mapping[str, float]) -> None:
-    """Put a checkpoint and its measured figures in the place of the file at `path`, at once or not at all."""
-    contract = Contract(**{part.name: getattr(checkpoint, part.name) for part in fields(Contract)})
-    contract = replace(contract, metrics={**contract.metrics, **metrics})
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(write_checkpoint(contract, checkpoint.weights, checkpoint.novelty))
-    part.replace(path)
 
 
 def figures(evaluation: Evaluation, given: Material) -> dict[str, float]:

@@ -55,7 +55,8 @@ def fit(recipe: Recipe, prepared: Prepared, output: Path, watch: Watch, device: 
     train, validation = prepared.examples.take(sides.train), prepared.examples.take(sides.validation)
     trainer = Trainer(recipe, train, validation, output, place)
     if recipe.init_from is not None:
-        trainer.begin_with(first_weights(Path(recipe.init_from), trainer.module.state_dict()))
+        drawn = trainer.module.state_dict()
+        trainer.begin_with(first_weights(Path(recipe.init_from), drawn, recipe.init_fresh))
     scores = trainer.run(watch)
     contract = _contract(trainer, prepared, scores)
     path = output / CHECKPOINT
@@ -63,10 +64,11 @@ def fit(recipe: Recipe, prepared: Prepared, output: Path, watch: Watch, device: 
     return path
 
 
-def first_weights(path: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a checkpoint for a network that differs in its input size at most.
+def first_weights(path: Path, wanted: dict[str, Tensor], fresh: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """The weights of a checkpoint for a network that differs in its input size at most, and in what is `fresh`.
 
-    DMAGNet's positions are interpolated to the new grid. Raises CheckpointError where anything else differs.
+    DMAGNet's positions are interpolated to the new grid; weights whose names begin as `fresh` says are those of
+    `wanted`. Raises CheckpointError where anything else differs.
     """
     try:
         found = dict(read_checkpoint(path.read_bytes(), str(path)).weights)
@@ -74,6 +76,8 @@ def first_weights(path: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
     if POSITIONS in found and POSITIONS in wanted:
         found[POSITIONS] = resized_positions(found[POSITIONS], len(wanted[POSITIONS]) - 1)
+    found = {key: value for key, value in found.items() if not key.startswith(fresh)}
+    found |= {key: value for key, value in wanted.items() if key.startswith(fresh)}
     wrong = [key for key in wanted if key not in found or found[key].shape != wanted[key].shape]
     if wrong or found.keys() - wanted.keys():
         raise CheckpointError(f"{path} is of another network: it differs in {', '.join(wrong[:3])}")

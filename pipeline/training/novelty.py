@@ -20,8 +20,9 @@ def fit_novelty(features: Tensor, logits: Tensor, labels: Tensor, *, held_out: t
 
     `features` (N, D), `logits` (N, K) and `labels` (N,) are of galaxies that the weights were fitted to; `held_out`
     are features and logits of galaxies of the same sample that they were not: on the former a network is too sure
-    of itself for what it makes of them to be a scale. All in eval mode and without augmentation, the network being
-    the one that is stored. Raises ValueError where there are too few galaxies, or where a value is not finite.
+    of itself for what it makes of them to be a scale. All in eval mode, the network being the one that is stored,
+    and all changed in the same way, or none. Raises ValueError where there are too few galaxies, or where a value is
+    not finite.
     """
     held_features, held_logits = held_out
     if len(held_features) < LEAST:

@@ -40,7 +40,9 @@ def phase_weights(how: Objective, progress: float) -> LossWeights:
 
 
 def frozen(name: str, how: Objective, progress: float) -> bool:
-    """Whether this parameter stands still: the primary branch's, while the new ones catch up with it."""
+    """Whether this parameter stands still: named in `still`, or the primary branch's while the new ones catch up."""
+    if name.startswith(how.still):
+        return True
     if not how.phases:
         return False
     first, second = how.phases

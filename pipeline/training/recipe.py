@@ -125,6 +125,7 @@ class Objective:
     phases: tuple[
         float, ...
     ] = ()  # MBAN: parts of the run for the primary branch, then the new ones; the rest is joint
+    still: tuple[str, ...] = ()  # beginnings of the names of weights that stay as they are, as `stages.`
     clarity: bool = False  # reward sharp attention from a fifth of the run on
     adjust_logits: bool = True  # answer under the shares of the data, though the classes are drawn otherwise
 
@@ -152,6 +153,7 @@ class Recipe:
     keeping: Keeping = field(default_factory=Keeping)
     image: ImageContract = field(default_factory=ImageContract)  # what the network will be served
     init_from: str | None = None  # path of a checkpoint to begin with
+    init_fresh: tuple[str, ...] = ()  # beginnings of the names of weights that are drawn all the same, as `heads.`
     seed: int = 0
 
     def __post_init__(self) -> None:
