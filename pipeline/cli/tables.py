@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def comparison(name: str, rows: Sequence[Compared]) -> None:
+    """Several checkpoints on the set `name`, the first's difference to each of the others beside it."""
     less = f"{rows[0].name} less this one"
     screen.grid(
         (name, "images", "accuracy", "macro F1", less, "own classes: accuracy", "macro F1", less, "ECE", "images/s"),

@@ -51,12 +51,16 @@ def _radio(said: Mapping[str, Any]) -> Iterator[Target]:
 def _optical(said: Mapping[str, Any]) -> Iterator[Target]:
     for one in said["sets"]:
         if one["name"] == said["headline"]:
-            for part in (one["headline"], one["own"]):
-                count = len(part["classes"])
-                if count in OPTICAL:
-                    what = f"accuracy on `{one['name']}`, {count} classes"
-                    yield Target(what, OPTICAL[count], part["accuracy"]["value"])
-            yield Target(f"ECE on `{one['name']}`, scaled", CALIBRATED, one["after"]["ece"]["value"], least=False)
+            yield from _headline(one)
         if one["name"] == DECALS:
             what = f"accuracy on `{DECALS}`, 6 classes, lower end"
             yield Target(what, TRANSFER, one["own"]["accuracy"]["low"])
+
+
+def _headline(one: Mapping[str, Any]) -> Iterator[Target]:
+    for part in (one["headline"], one["own"]):
+        count = len(part["classes"])
+        if count in OPTICAL:
+            what = f"accuracy on `{one['name']}`, {count} classes"
+            yield Target(what, OPTICAL[count], part["accuracy"]["value"])
+    yield Target(f"ECE on `{one['name']}`, scaled", CALIBRATED, one["after"]["ece"]["value"], least=False)
