@@ -30,7 +30,7 @@ _LOCKED: dict[str, Any] = {
 _ROW = "__row"  # the number of a row, beside the columns of a condition
 
 
-def condition_columns(condition: str, known: Sequence[str]) -> list[str]:
+def condition_columns(condition: str, known: tuple[str, ...]) -> list[str]:
     """The columns that a condition names, as the catalogue writes them.
 
     Raises CatalogueError for one that cannot be parsed, is more than a condition, or names a column that is not there.
@@ -47,14 +47,19 @@ def condition_columns(condition: str, known: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(known_column(names[-1], known) for names in named))
 
 
-def known_column(name: str, known: Sequence[str]) -> str:
+def known_column(name: str, known: tuple[str, ...]) -> str:
     """The column of that name in any case. Raises CatalogueError, with the nearest names, where there is none."""
-    exact = {column.lower(): column for column in known}
+    exact = _by_lower_case(known)
     if name.lower() not in exact:
         near = difflib.get_close_matches(name.lower(), exact, 2)
         hint = f"; did you mean {' or '.join(exact[each] for each in near)}?" if near else ""
         raise CatalogueError(f"no column {name} in the catalogue{hint}")
     return exact[name.lower()]
+
+
+@lru_cache(maxsize=8)
+def _by_lower_case(known: tuple[str, ...]) -> dict[str, str]:
+    return {column.lower(): column for column in known}
 
 
 def rows_where(condition: str, rows: pa.Table) -> NDArray[np.int64]:
@@ -108,6 +113,7 @@ def _hint(message: str, columns: Sequence[str]) -> str:
     return f"\ndid you mean {' or '.join(near)}?" if near else ""
 
 
+@lru_cache(maxsize=64)
 def _parsed(query: str) -> dict[str, Any]:
     with _connection().cursor() as cursor:
         row = cursor.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchone()

@@ -5,10 +5,10 @@ Nothing is read twice: footers stay in memory, and say which row groups a part o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 PIXEL = "_healpix_29"
+Reader = Callable[[Sequence[int], Sequence[str]], pa.Table]  # row groups of one file, columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,19 +101,31 @@ class Published:
 
     def footer(self, index: int) -> Footer:
         """The footer of a file, read once."""
-        held = self._footers
-        if index not in held:
-            with self._opened(index) as file:
-                first, stop = self.ranges[index].tolist()
-                held[index] = Footer.of(file.metadata, (first, stop))
-        return held[index]
+        if index not in self._footers:
+            with self.opened(index):
+                pass
+        return self._footers[index]
 
     def read(self, index: int, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """Some columns of some row groups of a file."""
-        footer = self.footer(index)
-        with self._opened(index, footer.metadata) as file:
-            table = file.read_row_groups(list(groups), columns=list(columns))
-        return table.select(list(columns)).replace_schema_metadata(None)
+        with self.opened(index) as read:
+            return read(groups, columns)
+
+    @contextmanager
+    def opened(self, index: int) -> Iterator[Reader]:
+        """A file, for several reads: some columns of some row groups each."""
+        name, known = self.files()[index], self._footers.get(index)
+        metadata = None if known is None else known.metadata
+        with ExitStack() as stack:
+            if self.storage.local is not None:
+                file = pq.ParquetFile(self.storage.path(name), metadata=metadata, memory_map=True)
+            else:
+                file = pq.ParquetFile(stack.enter_context(self.storage.open(name)), metadata=metadata, pre_buffer=True)
+            stack.enter_context(file)
+            if known is None:
+                first, stop = self.ranges[index].tolist()
+                self._footers[index] = Footer.of(file.metadata, (first, stop))
+            yield partial(_read, file)
 
     def dataset(self) -> ds.Dataset:
         """All files for a query engine; a filter on `_healpix_29` opens only what it concerns."""
@@ -136,22 +149,17 @@ class Published:
     def _footers(self) -> dict[int, Footer]:
         return {}
 
-    @contextmanager
-    def _opened(self, index: int, metadata: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
-        name = self.files()[index]
-        if self.storage.local is not None:
-            with pq.ParquetFile(self.storage.path(name), metadata=metadata, memory_map=True) as file:
-                yield file
-            return
-        with self.storage.open(name) as source, pq.ParquetFile(source, metadata=metadata, pre_buffer=True) as file:
-            yield file
-
     def _filesystem(self) -> Any:
         import pyarrow.fs
 
         if self.storage.local is not None:
             return pyarrow.fs.LocalFileSystem()
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(self.storage.filesystem))
+
+
+def _read(file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
+    table = file.read_row_groups(list(groups), columns=list(columns))
+    return table.select(list(columns)).replace_schema_metadata(None)
 
 
 def _extremes(group: Any, place: int | None) -> tuple[int, int] | None:

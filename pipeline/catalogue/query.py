@@ -106,7 +106,8 @@ class Catalogue:
 
     def select(self, *columns: str) -> Catalogue:
         """These columns only. Raises CatalogueError, with the nearest name, for one that is not there."""
-        return replace(self, chosen=tuple(dict.fromkeys(known_column(name, self.columns) for name in columns)))
+        known = self.columns
+        return replace(self, chosen=tuple(dict.fromkeys(known_column(name, known) for name in columns)))
 
     def limit(self, rows: int) -> Catalogue:
         """At most so many rows, the first in the order of the sky."""

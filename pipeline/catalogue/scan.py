@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.catalogue.conditions import rows_where
-from pipeline.catalogue.published import PIXEL, Published
+from pipeline.catalogue.published import PIXEL, Footer, Published, Reader
 from pipeline.catalogue.regions import Ranges, Region
 
 _FILES = 8  # read at once: an object store answers in tens of milliseconds
@@ -64,9 +64,14 @@ def _parts(table: Published, wanted: Wanted, ranges: Ranges | None, files: Seque
 
 
 def _rows_of_file(table: Published, wanted: Wanted, ranges: Ranges | None, index: int) -> pa.Table:
-    found = _Found(table, index, table.footer(index).touched(ranges))
+    with table.opened(index) as read:
+        footer = table.footer(index)
+        return _wanted_rows(_Found(table.schema, footer, read, footer.touched(ranges)), wanted)
+
+
+def _wanted_rows(found: _Found, wanted: Wanted) -> pa.Table:
     if wanted.regions:
-        names = [*wanted.positions, *([PIXEL] if PIXEL in table.schema.names else [])]
+        names = [*wanted.positions, *([PIXEL] if PIXEL in found.schema.names else [])]
         place = found.columns(names)
         ra, dec = (place[name].to_numpy() for name in wanted.positions)
         pixels = place[PIXEL].to_numpy() if PIXEL in names else np.zeros(len(ra), np.int64)
@@ -88,8 +93,9 @@ def _rows_of_file(table: Published, wanted: Wanted, ranges: Ranges | None, index
 class _Found:
     """Rows of one file, ever fewer: row groups without any are not read again."""
 
-    table: Published
-    index: int
+    schema: pa.Schema
+    footer: Footer
+    read: Reader
     groups: list[int]
     _rows: NDArray[np.int64] | None = None  # numbers within the groups, None for all
     _held: dict[str, pa.ChunkedArray] = field(default_factory=dict)  # columns of the rows, read already
@@ -103,7 +109,7 @@ class _Found:
         if len(chosen) == self.count:
             return
         rows = chosen if self._rows is None else self._rows[chosen]
-        sizes = self.table.footer(self.index).rows[self.groups]
+        sizes = self.footer.rows[self.groups]
         ends = np.cumsum(sizes)
         owner = np.searchsorted(ends, rows, side="right")
         kept, place = np.unique(owner, return_inverse=True)
@@ -117,15 +123,15 @@ class _Found:
         """Some columns of the rows."""
         missing = [name for name in names if name not in self._held]
         if missing and self.groups:
-            table = self.table.read(self.index, self.groups, missing)
+            table = self.read(self.groups, missing)
             if self._rows is not None:
                 table = table.take(pa.array(self._rows))
             self._held |= dict(zip(missing, table.columns, strict=True))
-        schema = pa.schema([self.table.schema.field(name).remove_metadata() for name in names])
+        schema = pa.schema([self.schema.field(name).remove_metadata() for name in names])
         if not self.groups:
             return schema.empty_table()
         return pa.table([self._held[name] for name in names], schema=schema)
 
     @property
     def _total(self) -> int:
-        return int(self.table.footer(self.index).rows[self.groups].sum())
+        return int(self.footer.rows[self.groups].sum())

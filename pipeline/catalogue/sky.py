@@ -5,6 +5,8 @@ HEALPix: Gorski et al. 2005, ApJ 622, 759. The library `healpix` needs numpy alo
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import healpix
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +54,7 @@ def cone_ranges(ra: float, dec: float, radius: float) -> NDArray[np.int64]:
     return merged(np.stack([pixels << shift, (pixels + 1) << shift], axis=1))
 
 
+@lru_cache(maxsize=ORDER + 1)
 def pixel_radius(order: int) -> float:
     """Largest angle between the centre of a pixel and its corners, in radians.
 
@@ -75,9 +78,15 @@ def unit_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[n
 
 
 def angles(vectors: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,) radians between unit vectors (N, 3) and one (3,), exact for small angles and for opposite points."""
-    across = np.linalg.norm(np.cross(vectors, centre), axis=1)
-    return np.arctan2(across, vectors @ centre)
+    """(N,) radians between unit vectors (N, 3) and one (3,), exact for small angles and for opposite points.
+
+    Twice the angle between their difference and their sum (Kahan 2006, "How futile are mindless assessments of roundoff
+    in floating-point computation?", sec. 12).
+    """
+    apart, along = vectors - centre, vectors + centre
+    chord, sum_ = (np.sqrt(np.einsum("ni,ni->n", each, each)) for each in (apart, along))
+    found: NDArray[np.float64] = 2 * np.arctan2(chord, sum_)
+    return found
 
 
 def merged(ranges: NDArray[np.int64]) -> NDArray[np.int64]:
