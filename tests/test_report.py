@@ -21,9 +21,9 @@ from pipeline.catalogue.query import open_catalogue
 from pipeline.models.checkpoint import Contract, untrained_checkpoint, write_checkpoint
 from pipeline.models.mban import MBANConfig
 from pipeline.report.pictures import SUMMARY, AttentionMap, Picture, embedded
-from pipeline.report.plots import shares
-from pipeline.report.sky import corners, fitting_order, sky_map
-from pipeline.report.traced import Asked
+from pipeline.report.plots import filled, shares
+from pipeline.report.sky import corners, fitting_order, sky_map, visible_order
+from pipeline.report.traced import Asked, Traced
 from tests.reported import OUTSIDE, QUOTED, WRITTEN
 from tests.runs import call
 
@@ -230,6 +230,23 @@ def test_a_map_has_as_many_cells_as_its_galaxies_can_fill() -> None:
     assert fitting_order([1, 1, 2, 6, 20, 70], 100) == 4
     assert fitting_order([12, 48, 192, 768, 3072], 10**6) == 3
     assert fitting_order([1, 1], 1) == 0
+
+
+def test_a_map_of_the_whole_sky_has_pixels_that_can_be_seen() -> None:
+    import healpix
+
+    ra, dec = np.array([10.0, 150.0, 150.1]), np.array([-5.0, 2.0, 2.1])
+    pixels = np.unique(healpix.ang2pix(1 << 11, ra, dec, nest=True, lonlat=True).astype(np.int64))
+    assert visible_order(11, pixels) == 5  # 140 degrees across, 150 pixels of 1.8 degrees would be 275
+    assert visible_order(11, pixels[-2:]) == 11
+
+
+def test_shares_by_magnitude_are_drawn_where_a_bin_has_five_galaxies() -> None:
+    def counted(*galaxies: int) -> Traced:
+        rows = [{"magnitude": 16.5 + n, "class": "round", "galaxies": count} for n, count in enumerate(galaxies)]
+        return Traced(pa.Table.from_pylist(rows), "", "")
+
+    assert filled(counted(1, 5)) and not filled(counted(4, 4, 4))
 
 
 def test_wilson_intervals_are_those_of_the_textbook() -> None:

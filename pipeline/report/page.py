@@ -10,10 +10,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.data import RowFlag
 from pipeline.report.galleries import said
 from pipeline.report.pictures import colour_tables
 from pipeline.report.traced import NetworkNames, Traced
 
+DIGITS = {"ra": 5, "dec": 5}  # of the table's numbers; three of all others
+FLAG_BITS = [((flag.name or "").lower(), int(flag)) for flag in RowFlag]
 SCRIPTS = ("theme.js", "maps.js", "compared.js", "viewer.js", "galleries.js", "rows.js")
 
 
@@ -46,6 +49,7 @@ def page_data(
         "networks": [{"prefix": network.prefix, "classes": network.classes} for network in networks],
         "colours": colour_tables(),
         "rows": table,
+        "flags": FLAG_BITS,
         "open": opened,
     }
 
@@ -70,7 +74,7 @@ def _value(name: str, value: Any) -> Any:
     if name == "object_id":
         return str(value)  # 64 bits: more than a number of JavaScript holds
     if isinstance(value, float):
-        return None if value != value or abs(value) == float("inf") else round(value, 5)
+        return None if value != value or abs(value) == float("inf") else round(value, DIGITS.get(name, 3))
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,14 @@ def shares(hits: NDArray[np.float64], trials: NDArray[np.float64]) -> Interval:
     found = [wilson(int(right), int(total)) for right, total in zip(hits, trials, strict=True)]
     ends = np.array([(each.value, each.low, each.high) for each in found], dtype=np.float64).reshape(-1, 3)
     return Interval(*ends.T)
+
+
+def filled(counted: Traced) -> bool:
+    """Whether a bin of magnitude has galaxies enough for a share to be drawn."""
+    totals: Counter[float] = Counter()
+    for row in counted.dicts():
+        totals[row["magnitude"]] += row["galaxies"]
+    return max(totals.values(), default=0) >= LEAST
 
 
 def fractions_plot(counted: Traced, classes: Sequence[str]) -> str:
@@ -125,21 +134,22 @@ def reliability_plot(confidence: NDArray[np.float64], right: NDArray[np.bool_], 
 
 
 def throughput_plot(ends: NDArray[np.float64], stages: dict[str, NDArray[np.float64]]) -> str:
-    """What each stage took, unit by unit as they were committed: ms an image against minutes since the first."""
+    """What each stage took, unit by unit as they were committed: ms an image against the time since the first."""
     label = "cost of each stage over time"
+    unit, seconds = ("minutes", 60) if ends.max() > 120 else ("seconds", 1)
     with style(label):
         sheet = Sheet(5.6, 2.6)
         axes = sheet.axes()
         for index, (name, cost) in enumerate(stages.items()):
             axes.plot(
-                ends / 60,
+                ends / seconds,
                 cost,
                 color=SERIES[index],
                 marker=MARKERS[index],
                 ls="none" if len(ends) > 200 else "-",
                 label=name,
             )
-        axes.set_xlabel("minutes since the first commit")
+        axes.set_xlabel(f"{unit} since the first commit")
         axes.set_ylabel("ms an image")
         axes.set_ylim(bottom=0)
         sheet.figure.legend(loc="outside right upper")

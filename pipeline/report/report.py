@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.catalogue.commits import Manifest
-from pipeline.data import ObjectId, RowFlag
+from pipeline.data import ObjectId
 from pipeline.report import numbers, plots
 from pipeline.report.galleries import Gallery, galleries, said
-from pipeline.report.page import page_data, rendered, thousands
+from pipeline.report.page import FLAG_BITS, page_data, rendered, thousands
 from pipeline.report.pictures import MAP_SIDE, Picture, embedded
-from pipeline.report.sky import fitting_order, sky_map
+from pipeline.report.sky import fitting_order, sky_map, visible_order
 from pipeline.report.speed import speed
 from pipeline.report.traced import Asked, NetworkNames, Traced
 
@@ -61,7 +61,7 @@ def report_page(ask: Asked, material: Material) -> str:
         "statuses": {"rows": statuses.dicts(), "traced": statuses},
         "causes": {"rows": causes.dicts(), "traced": causes},
         "flags": {"rows": [(n, c) for n, c in (flags.dicts() or [{}])[0].items() if c], "traced": flags},
-        "flag_bits": [((flag.name or "").lower(), int(flag)) for flag in RowFlag],
+        "flag_bits": FLAG_BITS,
         "first_network": networks[0].prefix if networks else "the network",
         "galleries": [
             {"key": g.key, "title": g.title, "note": g.note, "traced": g.traced, "ids": [str(i) for i in g.ids]}
@@ -169,7 +169,7 @@ def _class_plots(ask: Asked) -> Iterator[Plot]:
     column = numbers.magnitude(ask)
     for network in ask.networks[:1] if column else ():
         traced = numbers.fractions(ask, network, column or "")
-        if traced.rows.num_rows:
+        if plots.filled(traced):
             caption = f"Shares of the classes of {network.prefix}, with 95 % intervals; bins of five galaxies or more."
             yield Plot("fractions", plots.fractions_plot(traced, network.classes), caption, traced)
 
@@ -220,6 +220,7 @@ def _sky(ask: Asked) -> Iterator[Plot]:
     if not galaxies:
         return
     order = fitting_order(cells, galaxies)
+    order = visible_order(order, np.array(numbers.cells(ask, order).column("pixel"), dtype=np.int64))
     covered = numbers.cells(ask, order)
     pixels = np.array(covered.column("pixel"), dtype=np.int64)
     counts = np.array(covered.column("galaxies"), dtype=float)

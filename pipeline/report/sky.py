@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Transform
 from numpy.typing import NDArray
 
@@ -18,6 +20,8 @@ from pipeline.report.drawing import MUTED, SCALE, Sheet, style, svg
 
 FINEST = 29  # order of `_healpix_29`
 CELLS = 1500  # pixels of a drawing
+ACROSS = 150  # pixels across a drawing below which each of them can be seen
+ORDER_0 = 58.6  # degrees, the side of a HEALPix pixel of order 0: sqrt(41253 deg^2 / 12)
 LOCAL = 30.0  # degrees of declination or right ascension up to which a tangential map shows the field
 _SOUTH, _EAST, _NORTH, _WEST = 0, 0x155555555555555, 0x3FFFFFFFFFFFFFF, 0x2AAAAAAAAAAAAAA
 
@@ -45,12 +49,15 @@ def fitting_order(occupied: Sequence[int], galaxies: int) -> int:
     return max(fitting, default=0)
 
 
+def visible_order(order: int, pixels: NDArray[np.int64]) -> int:
+    """`order`, or the finest below it whose pixels can still be seen on a map of all of `pixels` (P,)."""
+    extent = float(np.ptp(_about_centre(corners(order, pixels))[0].reshape(-1, 2), axis=0).max())
+    return max(0, min(order, math.floor(math.log2(ACROSS * ORDER_0 / extent))))
+
+
 def sky_map(order: int, pixels: NDArray[np.int64], values: NDArray[np.float64], unit: str, label: str) -> str:
     """An SVG map of values (P,) in HEALPix pixels (P,): the whole sky in Mollweide's projection, a field by itself."""
-    shape = corners(order, pixels)
-    centre = _centre(shape)
-    shape[..., 0] = (shape[..., 0] - centre[0] + 180) % 360 - 180  # east of the centre
-    shape[..., 0] = shape[:, :1, 0] + (shape[..., 0] - shape[:, :1, 0] + 180) % 360 - 180  # no pixel torn in two
+    shape, centre = _about_centre(corners(order, pixels))
     extent = np.ptp(shape.reshape(-1, 2), axis=0)
     with style(label):
         if extent.max() > LOCAL:
@@ -64,6 +71,14 @@ def sky_map(order: int, pixels: NDArray[np.int64], values: NDArray[np.float64], 
         bar = sheet.figure.colorbar(cells, ax=axes, shrink=0.7, pad=0.02, label=unit)
         bar.outline.set_edgecolor(MUTED)
         return svg(sheet, label)
+
+
+def _about_centre(shape: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Corners (P, 4, 2) with right ascension counted from the centre, east positive, no pixel torn in two."""
+    centre, turned = _centre(shape), shape.copy()
+    turned[..., 0] = (turned[..., 0] - centre[0] + 180) % 360 - 180
+    turned[..., 0] = turned[:, :1, 0] + (turned[..., 0] - turned[:, :1, 0] + 180) % 360 - 180
+    return turned, centre
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +106,7 @@ def _field(shape: NDArray[np.float64], centre: tuple[float, float]) -> tuple[She
     axes.set_xlim(high[0] + margin[0], low[0] - margin[0])
     axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
     axes.set_aspect(1 / max(np.cos(np.radians(centre[1])), 0.05))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value % 360:g}")
     axes.set_xlabel("right ascension (deg)")
     axes.set_ylabel("declination (deg)")

@@ -24,8 +24,10 @@ if (place) {
     const sign = numbers ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
     return order.down ? -sign : sign;
   };
+  const flagged = (bits) => DATA.flags.filter(([, bit]) => (Number(bits) & bit) !== 0).map(([name]) => said(name)).join(", ");
   const cell = (row) => (value, index) => {
-    if (index > 0 || !GALAXIES.has(value)) return element("td", { className: typeof value === "number" ? "number" : "", textContent: shown(value) });
+    if (columns[index] === "flags") return element("td", { textContent: shown(flagged(value)) });
+    if (index > 0 || !GALAXIES.has(value)) return element("td", { className: typeof value === "number" ? "number" : "", textContent: columns[index] === "status" ? said(value) : shown(value) });
     const open = element("button", { type: "button", textContent: value, title: "compare its maps" });
     open.addEventListener("click", () => openViewer(row[0], [...GALAXIES.keys()]));
     return element("td", {}, open);
