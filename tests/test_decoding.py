@@ -141,17 +141,46 @@ def test_each_tile_is_decoded_once_in_whatever_order_boxes_come() -> None:
     assert tiles.bytes_held == len(asked) * 400
 
 
+def _cut_to_five_bytes(path: Path, hdu: int = 1, tile: int = 4) -> None:
+    """Let the table say that a tile has 5 bytes."""
+    data = bytearray(path.read_bytes())
+    with fitsio.FITS(path) as file:
+        at = file[hdu].get_info()["data_start"] + tile * int(file[hdu].read_header()["NAXIS1"])
+    data[at : at + 4] = (5).to_bytes(4, "big")
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("kind", ["mask", "gzip"])
+def test_what_would_end_or_hang_the_process_never_reaches_cfitsio(kind: str, tmp_path: Path) -> None:
+    """An HCOMPRESS stream of 5 bytes is a SIGFPE, a gzip stream that is cut short is inflated without end."""
+    path, whole = _written(tmp_path, kind)
+    _cut_to_five_bytes(path)
+    image = FitsImage(path, "mask.fits.fz")
+    assert image.section(0, 50, 0, 50).tobytes() == whole[:50, :50].tobytes()
+    with pytest.raises(BadImage, match=r"mask\.fits\.fz: tile 4 is .*(HCOMPRESS|gzip) stream"):
+        image.section(0, 331, 0, 20)
+    image.close()
+
+
+def test_planes_that_cfitsio_reads_itself_are_looked_at_first(tmp_path: Path) -> None:
+    """Of one band an HDU, and of a cube."""
+    bands, cube = tmp_path / "bands.fits", tmp_path / "cube.fits"
+    draw, how = KINDS["gzip"]
+    with fitsio.FITS(bands, "rw") as file:
+        for band in "gr":
+            file.write(draw(90, 80), header={"BAND": band}, **how)
+    fitsio.write(cube, np.stack([draw(90, 80)] * 2), compress="GZIP", qlevel=None, tile_dims=(1, 45, 80))
+    for path in (bands, cube):
+        FitsImage(path, "x").close()
+        _cut_to_five_bytes(path, 1 if path == cube else 2, 1)
+        with pytest.raises(BadImage, match=r"y\.fits: tile 1 is .*gzip stream"):
+            FitsImage(path, "y.fits")
+
+
 @pytest.mark.parametrize("kind", ["survey", "counts"])
 def test_a_damaged_tile_is_a_bad_image_by_name_and_the_others_are_read(kind: str, tmp_path: Path) -> None:
     path, whole = _written(tmp_path, kind)
-    data = bytearray(path.read_bytes())
-    with fitsio.FITS(path) as file:
-        info, header = file[1].get_info(), file[1].read_header()
-    heap = info["data_start"] + header["NAXIS1"] * header["NAXIS2"]
-    first, at = int.from_bytes(data[info["data_start"] :][:4], "big"), int(header["NAXIS1"]) * 4 + info["data_start"]
-    data[at : at + 4] = (5).to_bytes(4, "big")  # the fifth tile, 5 bytes long
-    path.write_bytes(bytes(data))
-    assert heap + first < len(data)
+    _cut_to_five_bytes(path)
     image = FitsImage(path, "dr10/g.fits.fz")
     assert image.section(0, 100, 0, 100).tobytes() == whole[:100, :100].tobytes()
     with pytest.raises(BadImage, match=r"dr10/g\.fits\.fz"):

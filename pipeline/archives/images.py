@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.archives.rice import RiceTiles, is_rice
-from pipeline.archives.tile_table import TileTable
+from pipeline.archives.streams import check_streams
+from pipeline.archives.tile_table import TileTable, all_spans
 from pipeline.archives.tiles import DecodedTiles
 from pipeline.errors import BadImage
 
@@ -47,6 +49,8 @@ class FitsImage:
             dims = _shape(self._planes[0])
             if len(self._planes) == 1 and len(dims) == 2:
                 self._find_pixels()
+            if self._tiles is None:
+                self._check_planes()
         except (OSError, ValueError) as error:
             self.close()
             raise BadImage(f"{name}: {_reason(error)}") from error
@@ -98,11 +102,11 @@ class FitsImage:
         if _is_packed(self._path):
             return
         if info["is_compressed_image"]:
-            rows = os.pread(self._descriptor, int(cards["NAXIS1"]) * int(cards["NAXIS2"]), info["data_start"])
-            table = TileTable.of(cards, rows, info["data_start"], self.name)
+            rows = self._rows(cards, info["data_start"])
+            table = self._table = TileTable.of(cards, rows, info["data_start"], self.name)
+            self._codec = str(cards.get("ZCMPTYPE", "")).strip()
             rice = is_rice(cards, table)
             decode = RiceTiles(self._descriptor, table, cards, self._cfitsio_tiles, self.name) if rice else None
-            self._tile = table.tile
             self._tiles = DecodedTiles(table.tile, decode or self._cfitsio_tiles)
         elif _is_unscaled(cards):
             shape = int(cards["NAXIS2"]), int(cards["NAXIS1"])
@@ -110,10 +114,29 @@ class FitsImage:
 
     def _cfitsio_tiles(self, row: int, columns: Sequence[int]) -> list[NDArray[Any]]:
         """A `DecodeTiles` for every compression that cfitsio knows."""
-        (height, width), (h, w) = self.shape, self._tile
+        (height, width), (h, w) = self.shape, self._table.tile
+        numbers = [row * self._table.across + column for column in columns]
+        check_streams(self._descriptor, self._codec, self._table.spans, numbers, h * w, self.name)
         left = columns[0] * w
         run = self._read(np.s_[row * h : min(row * h + h, height), left : min(columns[-1] * w + w, width)])
         return [run[:, column * w - left : column * w - left + w] for column in columns]
+
+    def _check_planes(self) -> None:
+        """Look at all compressed tiles of planes that cfitsio will read as they stand."""
+        for hdu in self._planes:
+            info, cards = hdu.get_info(), _cards(hdu)
+            if not info["is_compressed_image"]:
+                continue
+            if _is_packed(self._path):
+                raise BadImage(f"{self.name}: compressed tiles in a file that is zipped as a whole")
+            spans = all_spans(cards, self._rows(cards, info["data_start"]), info["data_start"], self.name)
+            sides = [int(cards.get("ZTILE1", cards["ZNAXIS1"])), *(int(cards.get(f"ZTILE{n}", 1)) for n in (2, 3, 4))]
+            codec = str(cards.get("ZCMPTYPE", "")).strip()
+            check_streams(self._descriptor, codec, spans, range(int(cards["NAXIS2"])), math.prod(sides), self.name)
+
+    def _rows(self, cards: Mapping[str, Any], start: int) -> bytes:
+        """The table of compressed tiles."""
+        return os.pread(self._descriptor, int(cards["NAXIS1"]) * int(cards["NAXIS2"]), start)
 
     def _cards(self) -> dict[str, Any]:
         """The cards of the image over those of the primary HDU. Of one band an HDU, BAND0, BAND1, ... name them."""

@@ -69,9 +69,9 @@ class RiceTiles:
         shape = min(h, height - row * h), min(w, width - column * w)
         number = row * self._table.across + column
         start, stop = self._spans[number]
+        if stop > (size := os.fstat(self._descriptor).st_size):
+            raise BadImage(f"{self._name}: cut short: tile {number} ends at byte {stop} of {size}")
         stream = os.pread(self._descriptor, stop - start, start)
-        if len(stream) < stop - start:
-            raise BadImage(f"{self._name}: cut short: tile {number} ends at byte {stop}")
         codec = Rice1(blocksize=self._block, bytepix=self._bytes, tilesize=math.prod(shape))
         quantised = Quantize(row=self._seed + number, dither_method=self._dither, quantize_level=None, bitpix=-32)
         try:

@@ -39,18 +39,9 @@ class TileTable:
             shape = int(cards["ZNAXIS2"]), int(cards["ZNAXIS1"])
             tile = int(cards.get("ZTILE2", 1)), int(cards.get("ZTILE1", shape[1]))
             count = math.prod(-(-side // step) for side, step in zip(shape, tile, strict=True))
-            table = np.frombuffer(rows, _row_type(cards), count=count)
-            heap = data_start + int(cards.get("THEAP", int(cards["NAXIS1"]) * int(cards["NAXIS2"])))
-            sizes = _array_columns(cards)
+            numbers, spans = _columns(cards, rows, data_start, count)
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise BadImage(f"{name}: no table of compressed tiles: {error}") from error
-        numbers = {key: table[key].astype(table[key].dtype.newbyteorder("=")) for key in table.dtype.names or ()}
-        spans = {}
-        for key, size in sizes.items():
-            length, offset = numbers.pop(key).astype(np.int64).T
-            if (length < 0).any() or (offset < 0).any():
-                raise BadImage(f"{name}: a tile of {key} begins before the file's heap")
-            spans[key] = np.stack([heap + offset, heap + offset + length * size], axis=1)
         return cls(shape, tile, numbers, spans)
 
     @property
@@ -72,6 +63,30 @@ class TileTable:
         found = np.concatenate([spans[tiles] for spans in self.spans.values()])
         found = found[found[:, 1] > found[:, 0]]
         return found[found[:, 0].argsort(kind="stable")]
+
+
+def all_spans(cards: Mapping[str, Any], rows: bytes, data_start: int, name: str) -> Mapping[str, NDArray[np.int64]]:
+    """As `TileTable.spans`, of an image of any number of dimensions. Raises BadImage like `TileTable.of`."""
+    try:
+        return _columns(cards, rows, data_start, int(cards["NAXIS2"]))[1]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadImage(f"{name}: no table of compressed tiles: {error}") from error
+
+
+def _columns(
+    cards: Mapping[str, Any], rows: bytes, data_start: int, count: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]]]:
+    """The numbers of the first `count` rows, and where their arrays are."""
+    table = np.frombuffer(rows, _row_type(cards), count=count)
+    heap = data_start + int(cards.get("THEAP", int(cards["NAXIS1"]) * int(cards["NAXIS2"])))
+    numbers = {key: table[key].astype(table[key].dtype.newbyteorder("=")) for key in table.dtype.names or ()}
+    spans = {}
+    for key, size in _array_columns(cards).items():
+        length, offset = numbers.pop(key).astype(np.int64).T
+        if (length < 0).any() or (offset < 0).any():
+            raise ValueError(f"a tile of {key} begins before the file's heap")
+        spans[key] = np.stack([heap + offset, heap + offset + length * size], axis=1)
+    return numbers, spans
 
 
 def _row_type(cards: Mapping[str, Any]) -> np.dtype[Any]:

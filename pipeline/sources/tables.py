@@ -215,6 +215,7 @@ def _batch(name: str, columns: Mapping[str, Any]) -> pa.RecordBatch:
         try:
             arrays[column] = _array(values)
         except (TypeError, ValueError, NotImplementedError) as error:
+            # ArrowTypeError, ArrowInvalid and ArrowNotImplementedError are these; numpy raises the first two itself.
             raise JobError(f"column {column!r} of {name} cannot be read as Arrow: {error}") from error
     return pa.RecordBatch.from_pydict(arrays)
 
