@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_a_galaxy_is_recommended_where_all_cuts_hold(columns: dict[str, Any], ex
 
 
 def test_a_class_may_have_a_cut_of_its_own() -> None:
-    cuts = published_cuts().model_copy(update={"classes": {"spiral": 0.95}})
+    cuts = replace(published_cuts(), classes={"spiral": 0.95})
     table = classified(net_p_merger=[0.9], other_p_spiral=[1.0])
     assert {name: each.to_pylist() for name, each in recommended(table, "net", cuts).items()} == {
         "spiral": [False],

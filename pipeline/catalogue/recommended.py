@@ -1,32 +1,35 @@
-"""Which galaxies are recommended as members of a class: schemas/recommended.yaml, applied."""
+"""Which galaxies are recommended as members of a class: schemas/recommended.yaml, applied.
+
+Without pydantic: `pipeline evaluate` measures the cuts on machines that have none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
-from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.data import RowFlag, Status
 
-Probability = Annotated[float, Field(ge=0, le=1)]
 
-
-class Cuts(BaseModel):
+@dataclass(frozen=True)
+class Cuts:
     """schemas/recommended.yaml."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     version: int
-    probability: Probability  # of the class, at least
+    probability: float  # of the class, at least
     statuses: tuple[Status, ...]
     flags: tuple[str, ...]  # names of RowFlag, none of which may be set
-    classes: Mapping[str, Probability] = {}
+    classes: Mapping[str, float] = field(default_factory=dict)
+
+    def least(self, name: str) -> float:
+        """The least probability of a class."""
+        return self.classes.get(name, self.probability)
 
     @property
     def excluded(self) -> RowFlag:
@@ -40,7 +43,8 @@ class Cuts(BaseModel):
 @lru_cache(maxsize=1)
 def published_cuts() -> Cuts:
     """schemas/recommended.yaml, read once."""
-    return Cuts.model_validate(yaml.safe_load((resources.files("schemas") / "recommended.yaml").read_text("utf-8")))
+    tree = yaml.safe_load((resources.files("schemas") / "recommended.yaml").read_text("utf-8"))
+    return Cuts(**{**tree, "statuses": tuple(map(Status, tree["statuses"])), "flags": tuple(tree["flags"])})
 
 
 def recommended(table: pa.Table, network: str, cuts: Cuts | None = None) -> dict[str, pa.ChunkedArray]:
@@ -54,7 +58,7 @@ def recommended(table: pa.Table, network: str, cuts: Cuts | None = None) -> dict
     eligible = pc.and_(sound, unflagged)
     found = {}
     for name in classes_of(table.schema, network):
-        likely = pc.greater_equal(table[f"{network}_p_{name}"], cuts.classes.get(name, cuts.probability))
+        likely = pc.greater_equal(table[f"{network}_p_{name}"], cuts.least(name))
         found[name] = pc.fill_null(pc.and_(eligible, likely), False)
     return found
 

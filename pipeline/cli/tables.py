@@ -84,6 +84,7 @@ def evaluation(said: Mapping[str, Any]) -> None:
         ],
     )
     _show_classes(said)
+    _show_recommended(said)
     _show_more(said)
 
 
@@ -91,6 +92,17 @@ def _parts(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The headline's scores and the network's own, once where they are the same."""
     parts = [one["headline"], one["own"]]
     return parts if parts[0]["classes"] != parts[1]["classes"] else parts[:1]
+
+
+def _show_recommended(said: Mapping[str, Any]) -> None:
+    """What a catalogue recommends of the headline's images."""
+    screen.out.print()
+    columns = (f"recommended, {said['headline']}", "least probability", "recommended", "purity", "completeness")
+    rows = [
+        (one["name"], one["least"], one["recommended"], figure(one["purity"]), figure(one["completeness"]))
+        for one in said["recommended"][said["headline"]]
+    ]
+    screen.grid(columns, rows)
 
 
 def _show_classes(said: Mapping[str, Any]) -> None:

@@ -172,6 +172,7 @@ def _said(checkpoint: Checkpoint, found: Answers) -> Said:
         calibrated=found.probabilities(checkpoint.temperature, checkpoint.prior),
         temperature=checkpoint.temperature,
         images_per_second=found.images_per_second,
+        novelty=found.novelty,
     )
 
 

@@ -61,6 +61,7 @@ class Said:
     calibrated: Floats  # (N, K) as the checkpoint gives them
     temperature: float
     images_per_second: float
+    novelty: Floats | None = None  # (N,) NaN where the checkpoint cannot tell
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 
+from pipeline.catalogue.recommended import published_cuts
 from pipeline.evaluation.evaluate import Evaluation, Material
+from pipeline.evaluation.recommendation import Recommendation, recommendations
 from pipeline.models.checkpoint import Checkpoint
 
 CPU = Path("/proc/cpuinfo")
@@ -39,6 +41,7 @@ def record(evaluation: Evaluation, given: Material, name: str, device: str) -> d
         "fields": plain(evaluation.fields),
         "leaks": plain(evaluation.leaks),
         "separations": plain(evaluation.separations),
+        "recommended": plain(_recommended(evaluation, given)),
     }
 
 
@@ -82,6 +85,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [plain(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _recommended(evaluation: Evaluation, given: Material) -> dict[str, tuple[Recommendation, ...]]:
+    """Set of images -> what a catalogue would recommend of it."""
+    classes, cuts = evaluation.checkpoint.classes, published_cuts()
+    return {
+        one.name: recommendations(evaluation.said[one.name], one.examples.labels, classes, cuts)
+        for one in (*given.test, *given.others)
+    }
 
 
 def _counts(labels: Any, classes: Sequence[str]) -> dict[str, int]:
