@@ -15,6 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.tail import TileTime
+
 ObjectId = int | str
 Way = Literal["file", "ranges", "cutout"]
 """How the pixels of a source come: of a whole file, of the byte ranges needed, or of the survey's cutout service."""
@@ -244,6 +246,7 @@ class Chunk:
     images: NDArray[np.uint8]  # (M, C, H, W) rows whose status is ok or partial, in row order
     bytes_read: int
     load_seconds: float
+    slow: tuple[TileTime, ...] = ()  # tiles that took longest
 
     @property
     def rows(self) -> int:
@@ -292,3 +295,4 @@ class Predictions:
     bytes_read: int
     load_seconds: float
     predict_seconds: float
+    slow: tuple[TileTime, ...] = ()  # tiles that took longest

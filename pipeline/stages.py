@@ -47,6 +47,7 @@ from pipeline.planner.plan import Plan, open_plan
 from pipeline.preprocess import contract_image, field_of_view, frame_width, judge, width_to_cut
 from pipeline.storage import Storage
 from pipeline.surveys import Survey, TileImage
+from pipeline.tail import TileTime, slowest
 
 if TYPE_CHECKING:
     from pipeline.catalogue.commits import Manifest
@@ -86,7 +87,7 @@ def load(work: Work, unit: WorkUnit, chunk: int, access: Access | None = None) -
     plan, survey = _opened(work)
     ways = pa.array(unit.chunk_ways(chunk), pa.string())
     rows = pending_rows(work, unit, plan.rows(unit, chunk).append_column(_WAY, ways))
-    drawn, bytes_read = _drawn_by_ways(work, survey, access, rows)
+    drawn, bytes_read, slow = _drawn_by_ways(work, survey, access, rows)
     images = [row.image for row in drawn if row.image is not None]
     size = work.image.size
     return Chunk(
@@ -100,6 +101,7 @@ def load(work: Work, unit: WorkUnit, chunk: int, access: Access | None = None) -
         images=np.stack(images) if images else np.empty((0, len(work.image.planes), size, size), np.uint8),
         bytes_read=bytes_read,
         load_seconds=time.perf_counter() - started,
+        slow=slow,
     )
 
 
@@ -122,6 +124,7 @@ def predict(networks: Callable[[NDArray[np.uint8]], dict[str, NetworkOutput]], c
         bytes_read=chunk.bytes_read,
         load_seconds=chunk.load_seconds,
         predict_seconds=time.perf_counter() - started,
+        slow=chunk.slow,
     )
 
 
@@ -188,6 +191,7 @@ def _publish(work: Work, unit: WorkUnit, table: pa.Table, parts: Sequence[Predic
         load_seconds=sum((part.load_seconds for part in parts), 0.0),
         predict_seconds=sum((part.predict_seconds for part in parts), 0.0),
         committed_at=time.time(),
+        slow=slowest(tile for part in parts for tile in part.slow),
     )
     return commit_unit(work.storage, unit, table, facts, work.networks)
 
@@ -206,19 +210,26 @@ class DrawnSource:
     image: NDArray[np.uint8] | None = None
 
 
-def _drawn_by_ways(work: Work, survey: Survey, access: Access | None, rows: pa.Table) -> tuple[list[DrawnSource], int]:
-    """Every row in order, and the bytes that they took: those of each way together, as the plan has it."""
+def _drawn_by_ways(
+    work: Work, survey: Survey, access: Access | None, rows: pa.Table
+) -> tuple[list[DrawnSource], int, tuple[TileTime, ...]]:
+    """Every row in order, the bytes that they took, and the slowest tiles: each way together, as the plan has it."""
     sources, ways = _sources(rows), rows[_WAY].to_pylist()
     drawn: dict[int, DrawnSource] = {}
+    times: list[TileTime] = []
     bytes_read = 0
     for way in dict.fromkeys(ways):
         numbers = [number for number, its in enumerate(ways) if its == way]
         wanted = [(sources[number], _width(work.image, sources[number])) for number in numbers]
         with Opener(work.job.mirror, access, work.job.gap if way == "ranges" else None) as opener:
+            began, waited = time.perf_counter(), opener.waited
             for number, source in zip(numbers, arriving(survey, opener, wanted, way), strict=True):
                 drawn[number] = draw_source(work.image, survey, opener, source, way)
+                now, fetch = time.perf_counter(), opener.waited - waited
+                times.append(TileTime(source.tile, 1, fetch, now - began - fetch, int(drawn[number].image is None)))
+                began, waited = now, opener.waited
             bytes_read += opener.bytes_read
-    return [drawn[number] for number in range(len(sources))], bytes_read
+    return [drawn[number] for number in range(len(sources))], bytes_read, slowest(times)
 
 
 def _width(contract: ImageContract, source: Source) -> float | None:

@@ -24,7 +24,9 @@ class Counting:
     def renew(self, host: str, lease: Lease) -> None:
         self.heard.append("renew")
 
-    def done(self, host: str, lease: Lease, outcome: Outcome, retry_after: float | None = None) -> None:
+    def done(
+        self, host: str, lease: Lease, outcome: Outcome, retry_after: float | None = None, received: int = 0
+    ) -> None:
         self.heard.append(outcome.name)
 
 

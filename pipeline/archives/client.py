@@ -20,7 +20,7 @@ import httpx
 from pipeline.archives import buckets, web
 from pipeline.archives.answers import Answer, Body, Fault, Invalid, Moved, NotTheFile
 from pipeline.archives.gate import Gate, LocalGate
-from pipeline.archives.leave import Leaves, TooLong
+from pipeline.archives.leave import Leaves, TooLong, Use
 from pipeline.archives.limiter import Outcome
 from pipeline.archives.policy import ArchivesSection, HostPolicy, host_of
 from pipeline.archives.sink import Sink
@@ -55,6 +55,7 @@ class _Call:
     rendered: bool
     sink: Sink
     place: str = field(init=False)  # the URL, or where the archive says that it is now
+    use: Use = field(default_factory=Use)  # of the request under way
     hops: int = 0
     etag: str | None = None  # of the version that has begun to come
     deadline: float | None = None  # once the first attempt is under way
@@ -167,7 +168,7 @@ class Client:
 
     def _tried(self, call: _Call, check: Check | None, path: Path | None) -> Answer | Fault | Invalid:
         try:
-            with self._leaves.leave(call.host, lambda: self._left(call)):
+            with self._leaves.leave(call.host, lambda: self._left(call)) as call.use:
                 answer = self._attempt(call, path)
         except TooLong as error:
             raise ArchiveError(f"{call.shown}: {call.host} {error}") from None
@@ -232,6 +233,7 @@ class Client:
         for chunk in body.chunks:
             call.sink.write(chunk)
             came += len(chunk)
+            call.use.bytes = came
             took = self._timing.now() - began
             if took > timeout and came < SLOWEST * took:
                 raise Fault(f"{came} bytes in {took:.0f} s", Outcome.BUSY)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from uuid import uuid4
 
@@ -24,6 +25,13 @@ class TooLong(Exception):
         super().__init__(f"wants to be left alone for {seconds:.0f} s")
 
 
+@dataclass
+class Use:
+    """What came of one request."""
+
+    bytes: int = 0
+
+
 class Leaves:
     """The leases of one process. A thread renews those in use, so that only the dead lose theirs."""
 
@@ -36,13 +44,13 @@ class Leaves:
         self._beating: threading.Thread | None = None
 
     @contextmanager
-    def leave(self, host: str, patience: Callable[[], float]) -> Iterator[None]:
+    def leave(self, host: str, patience: Callable[[], float]) -> Iterator[Use]:
         """The time of the `with` block is one request. Raises TooLong where a pause exceeds `patience` (s, now)."""
         lease = self._granted(host, patience)
-        outcome, retry_after = Outcome.UNKNOWN, None
+        outcome, retry_after, use = Outcome.UNKNOWN, None, Use()
         self._keep(host, lease)
         try:
-            yield
+            yield use
             outcome = Outcome.GOOD
         except Fault as fault:
             outcome, retry_after = fault.outcome, fault.retry_after
@@ -53,7 +61,7 @@ class Leaves:
         finally:
             with self._lock:
                 del self._used[host, lease]
-            self._gate.done(host, lease, outcome, retry_after)
+            self._gate.done(host, lease, outcome, retry_after, use.bytes)
 
     def close(self) -> None:
         self._over.set()

@@ -123,6 +123,20 @@ class Limiter:
         self._queue.pop(holder, None)
 
     @property
+    def flying(self) -> int:
+        """Requests under way."""
+        return len(self._flights)
+
+    @property
+    def share(self) -> float:
+        """Of the rate that the policy allows: what the host bears now."""
+        return self._factor
+
+    def pause(self, now: float) -> float:
+        """Seconds for which the host is still left alone."""
+        return max(0.0, self._not_before - now)
+
+    @property
     def rate(self) -> float:
         """Requests / s, now."""
         return self.policy.rate * self._factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -46,6 +47,7 @@ class Opener:
         self._expected: deque[Product] = deque()
         self._coming: dict[str, Future[tuple[Image, Path]]] = {}
         self._threads: ThreadPoolExecutor | None = None
+        self.waited = 0.0  # s in which the caller waited for files
 
     def __enter__(self) -> Self:
         return self
@@ -90,13 +92,14 @@ class Opener:
         if name in self._open:
             self._open.move_to_end(name)
             return self._open[name][0]
-        coming = self._coming.pop(name, None)
+        coming, began = self._coming.pop(name, None), time.perf_counter()
         try:
             image, path = self._brought(product) if coming is None else coming.result()
         except (FileNotFoundError, ArchiveError, BadImage) as error:
             self._failed[name] = type(error), str(error)
             raise
         finally:
+            self.waited += time.perf_counter() - began
             self._send_for_more()
         self._open[name] = image, path
         self._vouched[name] = isinstance(image, FitsImage) and self._files.vouched(path)
@@ -119,7 +122,9 @@ class Opener:
         ranged = {name: image for name, image in found.items() if isinstance(image, RangedImage)}
         wanted = [(image, span) for name, image in ranged.items() for span in image.missing(boxes[name])]
         if wanted:
+            began = time.perf_counter()
             list(self._pool.map(_fetched, wanted))
+            self.waited += time.perf_counter() - began
 
     def _in_place(self, product: Product) -> bool:
         return product.kind != "cutout" and self._files.in_place(product.path)

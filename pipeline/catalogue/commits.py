@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,11 +31,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.catalogue.contract import NetworkColumns
 from pipeline.catalogue.parquet import table_bytes
 from pipeline.catalogue.sky import ORDER
-from pipeline.data import WorkUnit
+from pipeline.data import CLASSIFIED, Status, WorkUnit
 from pipeline.errors import CatalogueError, UnitError
 from pipeline.storage import Storage
+from pipeline.tail import TileTime
 
 UNITS = "units"
+CAUSES_KEPT = 5  # a unit
+CAUSE_LENGTH = 120  # characters
+_UNANSWERED = pa.array([status.value for status in Status if status not in CLASSIFIED])
 HISTOGRAM_ORDER = 8  # HEALPix, 14 arcmin: about a survey brick, so that a unit touches few hundred pixels
 _READERS = 16  # manifests read at once: an object store answers in tens of milliseconds
 
@@ -48,6 +54,7 @@ class UnitFacts:
     load_seconds: float  # of all load tasks together
     predict_seconds: float
     committed_at: float | None = None  # Unix time, s
+    slow: tuple[TileTime, ...] = ()  # the survey tiles that took longest
 
 
 class Checkpoint(BaseModel):
@@ -80,6 +87,8 @@ class Manifest(BaseModel):
     load_seconds: float
     predict_seconds: float
     committed_at: float | None = None  # Unix time, s; None in those of the first version
+    slow: tuple[TileTime, ...] = ()  # the survey tiles that took longest
+    causes: Mapping[str, int] = {}  # "status: why" of rows without an answer -> rows; the commonest
 
     @property
     def parquet(self) -> str:
@@ -140,6 +149,12 @@ def each_latest(storage: Storage) -> Iterator[Manifest]:
     yield from _read_all(storage, [manifest_name(unit_id, attempt) for unit_id, attempt in latest])
 
 
+def manifests_of(storage: Storage, unit_id: str) -> Iterator[Manifest]:
+    """The manifests of one unit, attempt by attempt."""
+    names = [name for name in storage.list(f"{UNITS}/{unit_id[:2]}/{unit_id}") if name.endswith(".json")]
+    yield from (read_manifest(storage, name) for name in names)
+
+
 def committed_table(storage: Storage, unit_id: str, attempt: int, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of an attempt. Raises CatalogueError where it was not committed, or its file is damaged."""
     manifest = _manifest(storage, unit_id, attempt)
@@ -176,6 +191,19 @@ def status_counts(statuses: pa.ChunkedArray) -> dict[str, int]:
     """Status -> rows, in order of the names."""
     counted = {entry["values"]: entry["counts"] for entry in pc.value_counts(statuses).to_pylist()}
     return dict(sorted(counted.items()))
+
+
+def failure_causes(rows: pa.Table) -> dict[str, int]:
+    """Why rows have no answer, the commonest causes first: "status: reason", where and numbers taken out."""
+    failed = rows.select(["status", "reason"]).filter(pc.is_in(rows["status"], value_set=_UNANSWERED))
+    causes = Counter(f"{row['status']}: {cause_of(row['reason'] or '')}" for row in failed.to_pylist())
+    return dict(causes.most_common(CAUSES_KEPT))
+
+
+def cause_of(reason: str) -> str:
+    """A reason without the names and numbers in it, so that equal causes count as one."""
+    without = re.sub(r"\S*[/\\]\S*", "...", reason)  # paths and URLs
+    return re.sub(r"\b\w*\d[\w.+-]*", "#", without)[:CAUSE_LENGTH] or "no reason given"
 
 
 def read_manifest(storage: Storage, name: str) -> Manifest:
@@ -241,6 +269,7 @@ def _described(
         tiles=unit.tiles,
         pixels=_histogram(rows["_healpix_29"]),
         checkpoints=checkpoints,
+        causes=failure_causes(rows),
         **vars(facts),
     )
 

@@ -39,6 +39,7 @@ for verb in (
     evaluating.evaluate,
     evaluating.card,
     looking.status,
+    looking.explain,
     looking.verify,
     asking.query,
     asking.diff,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+IN_FLIGHT = 2  # tasks an actor: one runs while the next one's images are fetched
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -13,7 +15,7 @@ class Limits:
     loads: int  # load tasks at once
     bytes_cap: int  # of images in the object store, those under way included
     bytes_row: int  # that one row's images take, as planned; larger results raise the estimate
-    in_flight_per_actor: int = 2  # one runs while the next one's images are fetched
+    in_flight_per_actor: int = IN_FLIGHT
     open_units: int = 64
     max_attempts: int = 3  # of a unit before its quarantine, and of the quarantining commit before GiveUp
     max_actor_deaths: int = 3  # blamed on one unit before it is quarantined

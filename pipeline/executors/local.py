@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.archives.access import Access
+from pipeline.archives.gate import LocalGate
 from pipeline.catalogue.commits import Manifest
 from pipeline.data import Predictions, WorkUnit
 from pipeline.errors import UnitError
+from pipeline.executors.telemetry import LogEvent
 from pipeline.executors.watch import Watch
 from pipeline.inference import Predictor
 from pipeline.stages import Work, commit, load, predict, predictor, quarantine
@@ -18,11 +20,14 @@ def run_units(work: Work, units: Iterable[WorkUnit], watch: Watch) -> Iterator[M
     """Load, predict and commit every unit; yields what was committed, and ends early when `watch` says stop."""
     networks = predictor(work)
     watch.log(networks.choice)
-    with Access(work.job.archives, work.job.archive_hosts()) as access:
+    gate = LocalGate(work.job.archives)
+    with Access(work.job.archives, work.job.archive_hosts(), gate) as access:
         for unit in units:
             if watch.stop():
                 return
-            yield _run_unit(Process(work, networks, access), unit, watch)
+            manifest = _run_unit(Process(work, networks, access), unit, watch)
+            watch.telemetry.hosts(gate.hosts())
+            yield manifest
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,10 @@ def _run_unit(process: Process, unit: WorkUnit, watch: Watch) -> Manifest:
 
 def _parts(process: Process, unit: WorkUnit, watch: Watch) -> Iterator[Predictions]:
     for chunk in range(len(unit.chunks)):
-        predictions = predict(process.networks, load(process.work, unit, chunk, process.access))
+        loaded = load(process.work, unit, chunk, process.access)
+        predictions = predict(process.networks, loaded)
+        of = LogEvent("load", "done", unit=unit.unit_id, chunk=chunk, rows=loaded.rows)
+        watch.telemetry.tell(replace(of, seconds=round(loaded.load_seconds, 3)))
+        watch.telemetry.tell(replace(of, kind="predict", seconds=round(predictions.predict_seconds, 3)))
         watch.classified(len(predictions.status))
         yield predictions

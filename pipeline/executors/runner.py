@@ -15,11 +15,13 @@ from pipeline.errors import ArchiveUnreachable, DiskFull, JobError, OutputLocked
 from pipeline.executors import local
 from pipeline.executors.before import Before
 from pipeline.executors.forecast import job_estimate
+from pipeline.executors.journal import Journal
 from pipeline.executors.lock import OutputLock
 from pipeline.executors.prepare import Prepared, prepare
 from pipeline.executors.publishing import new_run_id, publish_snapshot
 from pipeline.executors.session import Reporter, Session
 from pipeline.executors.summary import RunSummary, error_code
+from pipeline.executors.telemetry import LogEvent
 from pipeline.executors.watch import StopRequest
 from pipeline.job import Job
 from pipeline.planner.estimate import Estimate, bytes_out
@@ -51,7 +53,9 @@ def run(
         output = str(storage.local.absolute())
         storage = Storage(output)
     run_id = new_run_id()
-    with OutputLock(storage, run_id) as lock:
+    with OutputLock(storage, run_id) as lock, Journal(storage, run_id, reporter.log_every) as journal:
+        reporter = replace(reporter, telemetry=journal.telemetry)
+        reporter.telemetry.tell(LogEvent("run", f"{task} of job {job.name}"))
         prepared = _prepared(job, storage, run_id, reporter, task == "update")
         session = Session(prepared, stop, reporter, lock, Before.of(each_latest(storage)))
         try:
@@ -64,13 +68,14 @@ def run(
                 _write(session.failure(error), storage)
             raise
         summary.write(storage)
+        reporter.telemetry.tell(LogEvent("run", f"ended with exit code {summary.exit_code}"))
     return summary
 
 
 def _prepared(job: Job, storage: Storage, run_id: str, reporter: Reporter, update: bool) -> Prepared:
     """The run before its first unit; where the archive or the disk fails already, the summary says so."""
     try:
-        return prepare(job, storage.url, run_id, reporter.on_log, update)
+        return prepare(job, storage.url, run_id, reporter.log, update)
     except (ArchiveUnreachable, DiskFull) as error:
         _write(RunSummary(run_id, int(error_code(error)), str(error), 0, 0, 0, 0, 0), storage)
         raise

@@ -43,6 +43,7 @@ class Scheduler:
         self._asked = 0  # units
         self._exhausted = self._stopping = self._abandoning = self._over = False
         self.counts = Counts()
+        self.held_back = False  # a chunk waits for room in the object store, though not for a place
         self._out: list[Action] = []
         self._answers: dict[type[Any], Callable[[Any], None]] = {
             ev.UnitsPlanned: self._units_planned,
@@ -100,10 +101,12 @@ class Scheduler:
 
     def _start_loads(self) -> None:
         backlog, ledger = self._backlog, self._ledger
+        self.held_back = False
         while ledger.loads < self.limits.loads and (first := backlog.first_to_load()):
             of, chunk = first
             reserved = ledger.expected(of.unit.chunks[chunk])
             if ledger.bytes and ledger.bytes + reserved > self.limits.bytes_cap:
+                self.held_back = True
                 break
             backlog.load_started()
             self._set_deadline(of)

@@ -11,9 +11,11 @@ from pipeline.catalogue.commits import Manifest
 from pipeline.data import TRANSIENT, Status, WorkUnit
 from pipeline.errors import ArchiveUnreachable, CatalogueError, OutputLocked, PipelineError, TooManyFailures
 from pipeline.executors.before import Before, transient
+from pipeline.executors.journal import EVERY
 from pipeline.executors.lock import STALE, OutputLock
 from pipeline.executors.prepare import Prepared
 from pipeline.executors.summary import ExitCode, RunSummary, error_code, exit_code
+from pipeline.executors.telemetry import LogEvent, Telemetry
 from pipeline.executors.watch import OnLog, OnProgress, Progress, StopRequest
 
 FAILED = TRANSIENT | {Status.BAD_IMAGE}  # what counts against `engine.failure_fraction`
@@ -26,6 +28,13 @@ class Reporter:
 
     on_progress: OnProgress = field(default=lambda progress: None)
     on_log: OnLog = field(default=lambda message: None)
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    log_every: float = EVERY  # s between two writes of the run's log
+
+    def log(self, message: str) -> None:
+        """One line for whoever watches, and for the run's log."""
+        self.telemetry.tell(LogEvent("log", message))
+        self.on_log(message)
 
 
 class Session:
@@ -62,12 +71,17 @@ class Session:
             )
         return self._stop()
 
+    @property
+    def telemetry(self) -> Telemetry:
+        return self._reporter.telemetry
+
     def classified(self, rows: int) -> None:
+        self.telemetry.classified(rows)
         self._classified += rows
         self._reporter.on_progress(self.progress())
 
     def log(self, message: str) -> None:
-        self._reporter.on_log(message)
+        self._reporter.log(message)
 
     # what is left to do
 
@@ -103,6 +117,7 @@ class Session:
         self._bytes += manifest.bytes_read
         self._statuses.update(manifest.statuses)
         self._all.update(manifest.statuses)
+        self.telemetry.committed(manifest, self._plan.summary.sources - self._committed)
         self._reporter.on_progress(self.progress())
         self._judge(self._statuses)
 

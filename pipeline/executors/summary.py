@@ -49,6 +49,19 @@ class RunSummary:
     snapshot: str | None = None
     untrained: tuple[str, ...] = ()  # networks with random weights
 
+    @property
+    def line(self) -> str:
+        """How it ended, for the subject of a mail."""
+        troubled = {status: count for status, count in self.statuses.items() if status not in ("ok", "partial")}
+        trouble = ", ".join(f"{count} {status}" for status, count in sorted(troubled.items()))
+        parts = (
+            f"exit code {self.exit_code}{f' ({self.reason})' if self.reason else ''}",
+            f"{self.committed} of {self.sources} sources committed{f' ({trouble})' if trouble else ''}",
+            f"{self.units_this_run} units by run {self.run_id} in {self.seconds / 3600:.1f} h",
+            f"catalogue {self.snapshot}" if self.snapshot else "no new catalogue",
+        )
+        return "; ".join(parts)
+
     def write(self, storage: Storage) -> None:
         storage.replace(NAME, (json.dumps(asdict(self), indent=2) + "\n").encode())
 

@@ -10,9 +10,16 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol
 
+from pipeline.executors.telemetry import Telemetry
+
 
 class Watch(Protocol):
     """An executor calls these as it works; none of them may block."""
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """Where readings and events go."""
+        ...
 
     def stop(self) -> bool:
         """Whether to open no further unit and finish the open ones."""

@@ -123,10 +123,13 @@ class Plan:
         for folder in self.folders:
             yield from self._units(units_name(folder))
 
+    def part_names(self) -> list[str]:
+        """The files of the sources, in plan order."""
+        return [name for folder in self.folders for name in self.storage.list(folder) if "/part-" in name]
+
     def object_ids(self) -> Iterator[pa.Table]:
         """The identifiers of all sources, a plan file at a time."""
-        names = [name for folder in self.folders for name in self.storage.list(folder) if "/part-" in name]
-        for name in names:
+        for name in self.part_names():
             with self.storage.open(name) as file:
                 yield pq.read_table(file, columns=["object_id"])
 

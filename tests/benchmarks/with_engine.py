@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.data import WorkUnit
 from pipeline.executors.ray.cluster import Shares
 from pipeline.executors.ray.engine import Settings, run_engine
+from pipeline.executors.telemetry import Telemetry
 from pipeline.storage import Storage
 from tests.benchmarks import fake_load
 
@@ -66,6 +67,8 @@ class FakeSurvey:
 
 class Silence:
     """The Watch of the benchmark."""
+
+    telemetry = Telemetry()
 
     def stop(self) -> bool:
         return False

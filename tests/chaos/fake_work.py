@@ -24,6 +24,7 @@ from pipeline.data import WorkUnit
 from pipeline.errors import CheckpointError, UnitError
 from pipeline.executors.ray.cluster import Shares
 from pipeline.executors.ray.engine import Settings
+from pipeline.executors.telemetry import Telemetry
 from pipeline.storage import Storage
 
 SIDE = 64  # pixels
@@ -225,6 +226,7 @@ class FakeWatch:
     on_classified: Callable[[int], None] = lambda rows: None
     rows: int = 0
     lines: list[str] = field(default_factory=list)
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
     def classified(self, rows: int) -> None:
         self.rows += rows

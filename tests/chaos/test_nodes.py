@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
+from pipeline import metrics
+from pipeline.archives.policy import ArchivesSection
+from pipeline.data import WorkUnit
 from pipeline.executors.ray.cluster import ray_session
 from pipeline.executors.ray.engine import run_engine
-from tests.chaos.fake_work import FakeWatch, FakeWork, fake_settings, fake_units, undisturbed
+from pipeline.executors.ray.limits import ClusterGate, cluster_gate
+from pipeline.executors.ray.telling import Around
+from pipeline.executors.telemetry import LogEvent, Telemetry
+from tests.chaos.fake_work import FakeChunk, FakeWatch, FakeWork, fake_settings, fake_units, undisturbed
 
 UNITS = fake_units(12)
 # A dead node is noticed after 2 s instead of 15 s.
@@ -53,3 +61,34 @@ def test_a_removed_node_changes_nothing(work: FakeWork, cluster: Any, dice: rand
     assert "removed" in watch.lines
     assert sorted(report.unit_id for report in reports) == [unit.unit_id for unit in UNITS]
     assert work.catalogue() == undisturbed(UNITS, Path(work.folder).parent / "undisturbed")
+
+
+@dataclass(frozen=True)
+class ToldWork(FakeWork):
+    """Notes on which node it loads, and tells the cluster, as a survey's work does."""
+
+    gate: ClusterGate = field(kw_only=True)
+
+    def load(self, unit: WorkUnit, chunk: int) -> FakeChunk:
+        self.note(f"at-{ray.get_runtime_context().get_node_id()}", unit.unit_id, chunk)
+        with self.gate.loading(unit.unit_id, chunk):
+            return super().load(unit, chunk)
+
+
+def test_a_unit_that_exceeds_its_deadline_is_loaded_on_another_node_and_named(work: FakeWork, cluster: Any) -> None:
+    gate = cluster_gate(ArchivesSection())
+    told = ToldWork(work.folder, gate=gate)
+    told.plant("hang", "load", "u001", 0)
+    watch, events = FakeWatch(), list[LogEvent]()
+    watch.telemetry = Telemetry(events.append)
+    settings = fake_settings(unit_deadline=8.0, unit_attempts=20)
+    units = fake_units(2, chunks=1)[1:]
+    reports = list(run_engine(told, units, settings, watch, around=Around(gate.hosts, gate.where)))
+    assert sorted(report.unit_id for report in reports) == ["u001"]
+    first, second, *_ = [call.verb for call in told.journal() if call.unit_id == "u001" and call.verb[:3] == "at-"]
+    assert first != second
+    (late, *_) = [event for event in events if event.kind == "deadline"]
+    assert (late.unit, late.attempt) == ("u001", 1)
+    assert late.nodes and "load of chunk 0" in late.message
+    assert watch.telemetry.readings.value(metrics.DEADLINES) >= 1
+    assert not gate.where("u001")

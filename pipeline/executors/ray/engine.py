@@ -19,6 +19,7 @@ from pipeline.executors.ray.cluster import Shares
 from pipeline.executors.ray.deadlines import Deadlines
 from pipeline.executors.ray.failures import Failure
 from pipeline.executors.ray.hands import Hands, Pressure
+from pipeline.executors.ray.telling import ALONE, Around, Teller
 from pipeline.executors.ray.work import UnitWork
 from pipeline.executors.schedule import Limits, Scheduler
 from pipeline.executors.watch import Watch
@@ -58,13 +59,14 @@ def run_engine(
     settings: Settings,
     watch: Watch,
     observe: Callable[[Pressure], None] | None = None,
+    around: Around = ALONE,
 ) -> Iterator[ReportT]:
     """Yield the report of every unit as it is committed, until all are or `watch` asks to stop.
 
     Needs a Ray (`ray_session`). `observe` is told what is under way after each step. Raises RunError, and what
     a stage raises that is not an error of a unit.
     """
-    engine = _Engine(work, iter(units), settings, watch)
+    engine = _Engine(work, iter(units), settings, watch, around)
     try:
         engine.start()
         while not engine.over:
@@ -78,11 +80,17 @@ def run_engine(
 
 class _Engine(Generic[ReportT]):
     def __init__(
-        self, work: UnitWork[Any, Any, ReportT], units: Iterator[WorkUnit], settings: Settings, watch: Watch
+        self,
+        work: UnitWork[Any, Any, ReportT],
+        units: Iterator[WorkUnit],
+        settings: Settings,
+        watch: Watch,
+        around: Around,
     ) -> None:
         self._units, self._settings, self._watch = units, settings, watch
         self._scheduler = Scheduler(settings.limits())
         self._hands = Hands(work, settings.shares, settings.kill_after)
+        self._teller = Teller(watch.telemetry, around, settings.shares.actors)
         self._deadlines = Deadlines(settings.unit_deadline)
         self._events: deque[ev.Event] = deque()
         self._reports: deque[ReportT] = deque()
@@ -104,10 +112,12 @@ class _Engine(Generic[ReportT]):
         for awaited, value in self._hands.wait(seconds):
             self._answered(awaited, value)
             self._tell()
-        self._events.extend(self._deadlines.passed(time.monotonic()))
+        for late in self._deadlines.passed(time.monotonic()):
+            self._exceeded(late)
         self._heed_stop()
         self._tell()
         self._mind_the_actors()
+        self._teller.measure(self.pressure, self._scheduler.held_back)
 
     def reports(self) -> Iterator[ReportT]:
         while self._reports:
@@ -117,9 +127,17 @@ class _Engine(Generic[ReportT]):
         return self._hands.pressure()
 
     def close(self) -> None:
+        self._teller.export()
         self._hands.close()
 
+    def _exceeded(self, late: ev.DeadlinePassed) -> None:
+        nodes = self._teller.exceeded(late.unit_id, late.attempt, self._settings.unit_deadline)
+        self._hands.avoid(late.unit_id, nodes)
+        self._watch.log(f"unit {late.unit_id} took longer than {self._settings.unit_deadline:g} s")
+        self._events.append(late)
+
     def _answered(self, awaited: Awaited, value: Any) -> None:
+        self._teller.answered(awaited, value)
         if isinstance(value, Failure):
             if stops_the_run(awaited, value):
                 raise value.error
@@ -142,6 +160,7 @@ class _Engine(Generic[ReportT]):
             self._watch.log(f"actor {slot}: {life.choice}")
         if before is not None and before.process != life.process:
             self._watch.log(f"actor {slot} works again, in another process")
+            self._teller.restarted(slot)
         self._lives[slot] = life
         if life.rows:
             self._watch.classified(life.rows)
@@ -198,10 +217,12 @@ class _Engine(Generic[ReportT]):
 
     @_carry_out.register
     def _(self, action: ev.StartLoad) -> None:
+        self._teller.began(action)
         self._hands.start_load(action)
 
     @_carry_out.register
     def _(self, action: ev.StartPredict) -> None:
+        self._teller.began(action)
         if not self._hands.start_predict(action):
             self._events.append(ev.ActorLost(action.slot, action.generation, "it is gone already"))
 
@@ -215,6 +236,7 @@ class _Engine(Generic[ReportT]):
 
     @_carry_out.register
     def _(self, action: ev.Cancel) -> None:
+        self._teller.forgotten(action.task)
         self._hands.cancel(action.task)
 
     @_carry_out.register

@@ -28,6 +28,8 @@ class Pressure:
     ready_bytes: int
     predicting: int  # chunks, queued ones included
     starved: int  # actors that are up and have nothing to do
+    up: int  # actors
+    free_loads: int  # places for loads
     committing: int  # units
 
 
@@ -35,7 +37,8 @@ class Hands:
     """References only: images and predictions stay in the object store of the node that made them."""
 
     def __init__(self, work: AnyWork, shares: Shares, kill_after: float) -> None:
-        self._kill_after = kill_after
+        self._kill_after, self._loads = kill_after, shares.loads
+        self._avoid: dict[str, tuple[str, ...]] = {}  # unit -> nodes where it exceeded its deadline
         self._tasks = Tasks(work, shares.load_cpus)
         self._pool = ActorPool(work, shares)
         self._awaited: dict[ObjectRef[Any], Awaited] = {}  # by the small answer that comes with the result
@@ -55,8 +58,13 @@ class Hands:
         if self._pool.stop(slot, generation):
             self._up.discard(slot)
 
+    def avoid(self, unit_id: str, nodes: tuple[str, ...]) -> None:
+        """Load the unit on other nodes from now on, where there are any."""
+        self._avoid[unit_id] = nodes
+
     def start_load(self, action: ev.StartLoad) -> None:
-        chunk, size = self._tasks.load(action.unit, action.chunk)
+        avoid = self._avoid.get(action.unit.unit_id, ())
+        chunk, size = self._tasks.load(action.unit, action.chunk, avoid)
         self._await(action.task, size, Loading(action.task, chunk))
 
     def start_predict(self, action: ev.StartPredict) -> bool:
@@ -69,6 +77,7 @@ class Hands:
         return started is not None
 
     def start_commit(self, action: ev.StartCommit) -> None:
+        self._avoid.pop(action.unit.unit_id, None)
         if action.quarantined:
             report = self._tasks.quarantine(action.unit, action.reason)
         else:
@@ -105,13 +114,17 @@ class Hands:
             yield awaited, value
 
     def pressure(self) -> Pressure:
+        """What is under way now."""
         predicting = [awaited.slot for awaited in self._awaited.values() if isinstance(awaited, Predicting)]
+        loading = sum(isinstance(awaited, Loading) for awaited in self._awaited.values())
         return Pressure(
-            loading=sum(isinstance(awaited, Loading) for awaited in self._awaited.values()),
+            loading=loading,
             ready=len(self._chunks),
             ready_bytes=sum(size for _, size in self._chunks.values()),
             predicting=len(predicting),
             starved=len(self._up - set(predicting)),
+            up=len(self._up),
+            free_loads=max(0, self._loads - loading),
             committing=sum(isinstance(awaited, Committing) for awaited in self._awaited.values()),
         )
 

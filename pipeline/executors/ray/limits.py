@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import ray
 from ray import ObjectRef
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from pipeline.archives.access import Access
-from pipeline.archives.gate import LocalGate
+from pipeline.archives.gate import HostState, LocalGate
 from pipeline.archives.limiter import Lease, Outcome, Wait
 from pipeline.archives.policy import ArchivesSection
 from pipeline.job import Job
 
 NAME, NAMESPACE = "host-limits", "galaxy-pipeline"  # one for all runs of a cluster
+PATIENCE = 60.0  # s for an answer of the actor, which never blocks
+AT_ONCE = 1.0  # s that the driver waits for an answer
 AGAIN = 1.0  # s after which an actor that died is looked for again
 
 
@@ -25,6 +29,7 @@ class HostLimits:
 
     def __init__(self, settings: ArchivesSection) -> None:
         self._gate = LocalGate(settings)
+        self._loads: dict[str, dict[int, tuple[str, str]]] = {}  # unit -> chunk -> id and address of its node
 
     def announce(self, settings: ArchivesSection) -> None:
         """The policies of a run that begins; they hold for all runs of the cluster from now on."""
@@ -36,8 +41,24 @@ class HostLimits:
     def renew(self, host: str, lease: Lease) -> None:
         self._gate.renew(host, lease)
 
-    def done(self, host: str, lease: Lease, outcome: Outcome, retry_after: float | None) -> None:
-        self._gate.done(host, lease, outcome, retry_after)
+    def done(self, host: str, lease: Lease, outcome: Outcome, retry_after: float | None, received: int) -> None:
+        self._gate.done(host, lease, outcome, retry_after, received)
+
+    def hosts(self) -> Mapping[str, HostState]:
+        return self._gate.hosts()
+
+    def began(self, unit_id: str, chunk: int, node: str, address: str) -> None:
+        """A load of the unit runs on this node now."""
+        self._loads.setdefault(unit_id, {})[chunk] = node, address
+
+    def ended(self, unit_id: str, chunk: int) -> None:
+        self._loads.get(unit_id, {}).pop(chunk, None)
+        if not self._loads.get(unit_id):
+            self._loads.pop(unit_id, None)
+
+    def where(self, unit_id: str) -> dict[str, str]:
+        """The nodes on which loads of the unit run: id -> address."""
+        return dict(self._loads.get(unit_id, {}).values())
 
 
 @dataclass(frozen=True)
@@ -56,14 +77,41 @@ class ClusterGate:
     def renew(self, host: str, lease: Lease) -> None:
         self._told("renew", host, lease)
 
-    def done(self, host: str, lease: Lease, outcome: Outcome, retry_after: float | None = None) -> None:
-        self._told("done", host, lease, outcome, retry_after)
+    def done(
+        self, host: str, lease: Lease, outcome: Outcome, retry_after: float | None = None, received: int = 0
+    ) -> None:
+        self._told("done", host, lease, outcome, retry_after, received)
 
-    def _told(self, method: str, *arguments: Any) -> Any:
-        """What the actor says, None where it is gone."""
+    def hosts(self) -> Mapping[str, HostState]:
+        """Every host that was asked; none where the actor does not answer at once."""
+        found: Mapping[str, HostState] | None = self._told("hosts", patience=AT_ONCE)
+        return found or {}
+
+    def where(self, unit_id: str) -> Mapping[str, str]:
+        """The nodes on which loads of the unit run, id -> address; none where the actor does not answer at once."""
+        found: Mapping[str, str] | None = self._told("where", unit_id, patience=AT_ONCE)
+        return found or {}
+
+    @contextmanager
+    def loading(self, unit_id: str, chunk: int) -> Iterator[None]:
+        """Tell the cluster that this process loads a chunk, for the time of the block."""
+        node = ray.get_runtime_context().get_node_id()
+        with suppress(RayActorError):
+            address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+            _actor(self.settings).began.remote(unit_id, chunk, node, address)
+        try:
+            yield
+        finally:
+            with suppress(RayActorError):
+                _actor(self.settings).ended.remote(unit_id, chunk)
+
+    def _told(self, method: str, *arguments: Any, patience: float = PATIENCE) -> Any:
+        """What the actor says, None where it is gone or takes longer than `patience` (s)."""
         try:
             answer: ObjectRef[Any] = getattr(_actor(self.settings), method).remote(*arguments)
-            return ray.get(answer)
+            return ray.get(answer, timeout=patience)
+        except GetTimeoutError:
+            return None
         except RayActorError:
             _actor.cache_clear()
             return None

@@ -9,8 +9,10 @@ from pipeline.catalogue.commits import Manifest
 from pipeline.data import Chunk, Predictions, WorkUnit
 from pipeline.executors.ray.cluster import ray_session, share_out
 from pipeline.executors.ray.engine import Settings, run_engine
+from pipeline.executors.ray.exporter import Exporter
 from pipeline.executors.ray.limits import ClusterGate, cluster_gate, worker_access
 from pipeline.executors.ray.shared import check_shared
+from pipeline.executors.ray.telling import Around
 from pipeline.executors.watch import Watch
 from pipeline.inference import Predictor
 from pipeline.stages import Work, commit, load, predict, predictor, quarantine
@@ -38,7 +40,8 @@ class SurveyWork:
     gate: ClusterGate
 
     def load(self, unit: WorkUnit, chunk: int) -> Chunk:
-        return load(self.work, unit, chunk, worker_access(self.work.job, self.gate))
+        with self.gate.loading(unit.unit_id, chunk):
+            return load(self.work, unit, chunk, worker_access(self.work.job, self.gate))
 
     def networks(self) -> SurveyNetworks:
         return SurveyNetworks(predictor(self.work))
@@ -63,4 +66,6 @@ def run_units(work: Work, units: Iterable[WorkUnit], watch: Watch) -> Iterator[M
             unit_deadline=wanted.unit_deadline,
             grace=wanted.grace,
         )
-        yield from run_engine(SurveyWork(work, cluster_gate(work.job.archives)), units, settings, watch)
+        gate = cluster_gate(work.job.archives)
+        around = Around(gate.hosts, gate.where, Exporter(work.job.name))
+        yield from run_engine(SurveyWork(work, gate), units, settings, watch, around=around)

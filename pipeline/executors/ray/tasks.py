@@ -26,9 +26,8 @@ class Tasks:
         self._work: ObjectRef[AnyWork] = ray.put(work)
         # Any: Ray's types know neither num_returns nor *args.
         # No retry_exceptions: what the archive refuses is tried again in one place, the archive client.
-        self._load: Any = ray.remote(load_chunk).options(
-            num_cpus=load_cpus, num_returns=2, max_retries=SYSTEM_RETRIES, scheduling_strategy="SPREAD"
-        )
+        self._load_chunk: Any = ray.remote(num_cpus=load_cpus, num_returns=2, max_retries=SYSTEM_RETRIES)(load_chunk)
+        self._load: Any = self._load_chunk.options(scheduling_strategy="SPREAD")
         self._commit: Any = ray.remote(commit_unit).options(
             num_cpus=COMMIT_CPUS, max_retries=SYSTEM_RETRIES, retry_exceptions=[OSError]
         )
@@ -36,9 +35,10 @@ class Tasks:
             num_cpus=COMMIT_CPUS, max_retries=SYSTEM_RETRIES, retry_exceptions=[OSError]
         )
 
-    def load(self, unit: WorkUnit, chunk: int) -> tuple[ObjectRef[Loaded], ObjectRef[int]]:
-        """The chunk to be, and its size."""
-        loaded, size = self._load.remote(self._work, unit, chunk)
+    def load(self, unit: WorkUnit, chunk: int, avoid: tuple[str, ...] = ()) -> tuple[ObjectRef[Loaded], ObjectRef[int]]:
+        """The chunk to be, and its size; not from the nodes `avoid` (ids) where there are others."""
+        load = self._load if not avoid else self._load_chunk.options(**_elsewhere(avoid))
+        loaded, size = load.remote(self._work, unit, chunk)
         return loaded, size
 
     def commit(self, unit: WorkUnit, parts: list[ObjectRef[Any]]) -> ObjectRef[Any]:
@@ -50,6 +50,14 @@ class Tasks:
         """The report to be."""
         report: ObjectRef[Any] = self._quarantine.remote(self._work, unit, reason)
         return report
+
+
+def _elsewhere(nodes: tuple[str, ...]) -> dict[str, Any]:
+    """Options by which Ray takes any other node, and these where there is none (docs.ray.io, "label selectors")."""
+    return {
+        "label_selector": {"ray.io/node-id": f"!in({','.join(nodes)})"},
+        "fallback_strategy": [{"label_selector": {"ray.io/node-id": f"in({','.join(nodes)})"}}],
+    }
 
 
 def load_chunk(work: AnyWork, unit: WorkUnit, chunk: int) -> tuple[Loaded, int]:
