@@ -15,7 +15,7 @@ from pipeline.planner.estimate import GPU_FLOPS, Estimate, estimate
 from pipeline.planner.ways import NO_TILES
 from pipeline.stages import open_survey
 
-CORE_FLOPS = 68e9  # per second of one CPU core: DMAGNet-F's 4.84 GFLOP took 71 ms (inference.py, batches of 16)
+CORE_FLOPS = 100e9  # per second of one CPU core: DMAGNet-F's 4.84 GFLOP take 46 ms (`make bench`, batches of 16)
 START_SECONDS = 10.0  # of Ray and its first actor (engine-catalogue-ops.md 1.1: 7-14 s on two cores)
 
 

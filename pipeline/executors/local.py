@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pipeline.archives.access import Access
 from pipeline.archives.gate import LocalGate
@@ -12,8 +13,10 @@ from pipeline.data import Predictions, WorkUnit
 from pipeline.errors import UnitError
 from pipeline.executors.telemetry import LogEvent
 from pipeline.executors.watch import Watch
-from pipeline.inference import Predictor
 from pipeline.stages import Work, commit, load, predict, predictor, quarantine
+
+if TYPE_CHECKING:
+    from pipeline.inference import Predictor
 
 
 def run_units(work: Work, units: Iterable[WorkUnit], watch: Watch) -> Iterator[Manifest]:

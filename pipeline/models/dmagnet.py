@@ -188,14 +188,14 @@ def polyphase(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> 
 
     Exact: every tap of a dilated kernel falls on the sub-grid of the output pixel, so they never mix.
     """
-    count, channels, height, width = x.shape
-    rows, columns = -(-height // dilation), -(-width // dilation)
-    x = F.pad(x, (0, columns * dilation - width, 0, rows * dilation - height))
-    x = x.reshape(count, channels, rows, dilation, columns, dilation).permute(0, 3, 5, 1, 2, 4)
-    x = x.reshape(-1, channels, rows, columns)  # (N d d, C, H/d, W/d)
-    x = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=channels)
-    x = x.reshape(count, dilation, dilation, channels, rows, columns).permute(0, 3, 4, 1, 5, 2)
-    return x.reshape(count, channels, rows * dilation, columns * dilation)[..., :height, :width]
+    layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    padding, groups = weight.shape[-1] // 2, x.shape[1]
+    whole = torch.empty_like(x)
+    for row in range(min(dilation, x.shape[2])):
+        for column in range(min(dilation, x.shape[3])):
+            grid = x[:, :, row::dilation, column::dilation].contiguous(memory_format=layout)
+            whole[:, :, row::dilation, column::dilation] = F.conv2d(grid, weight, bias, padding=padding, groups=groups)
+    return whole
 
 
 class MultiScaleFeedForward(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.catalogue.commits import Manifest
 from pipeline.data import Chunk, Predictions, WorkUnit
@@ -14,8 +15,10 @@ from pipeline.executors.ray.limits import ClusterGate, cluster_gate, worker_acce
 from pipeline.executors.ray.shared import check_shared
 from pipeline.executors.ray.telling import Around
 from pipeline.executors.watch import Watch
-from pipeline.inference import Predictor
 from pipeline.stages import Work, commit, load, predict, predictor, quarantine
+
+if TYPE_CHECKING:
+    from pipeline.inference import Predictor
 
 
 @dataclass(frozen=True)
