@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -89,11 +90,24 @@ def tan_header(ra: float, dec: float, size: int, scale: float = PIXEL) -> dict[s
     }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The part of the sky that a brick owns, degrees, and the middle of its image."""
+
+    name: str
+    ra: float
+    dec: float
+    ra1: float
+    ra2: float
+    dec1: float
+    dec2: float
+
+
 @dataclass(eq=False)
 class BrickSky:
-    """2x2 bricks that share a sky of blobs around one corner, `size` pixels a side, as an archive in memory.
+    """Bricks that share a sky of blobs around one place, `size` pixels a side, as an archive in memory.
 
-    Every band shows the same.
+    Without `cells` they are 2x2 around a corner. Every band shows the same.
     """
 
     ra: float = 0.0  # deg: the corner
@@ -102,12 +116,14 @@ class BrickSky:
     blobs: tuple[Blob, ...] = SCATTERED
     background: float = 0.01  # nanomaggies / arcsec2: keeps measured pixels from being 0
     bands: tuple[str, ...] = ("g", "r", "z")
+    cells: tuple[Cell, ...] = ()
     images: dict[str, ArrayImage] = field(default_factory=dict)  # by path
 
     def __post_init__(self) -> None:
+        self.cells = self.cells or corner_cells(self.ra, self.dec, self.cell)
         y, x = np.indices((self.size, self.size), dtype=np.float64)
         for name, (ra, dec) in self.centres.items():
-            header = tan_header(ra % 360, dec, self.size)
+            header = tan_header(ra, dec, self.size)
             pixels = (self.brightness(header, x, y) * PIXEL**2).astype(np.float32)
             for band in self.bands:
                 self.images[path(name, band)] = ArrayImage(pixels.copy(), header)
@@ -116,28 +132,22 @@ class BrickSky:
 
     @property
     def cell(self) -> float:
-        """Degrees from side to side of a cell: 82.4 pixels less than the image on each side, as in the survey."""
-        return (self.size - 165) * PIXEL / 3600
+        """Degrees from side to side of a cell."""
+        return cell_side(self.size)
 
     @property
     def centres(self) -> dict[str, tuple[float, float]]:
-        half, stretch = self.cell / 2, 1 / np.cos(np.radians(self.dec))
-        return {
-            f"{ew}{ns}": (self.ra + east * half * stretch, self.dec + north * half)
-            for ew, east in (("E", 1), ("W", -1))
-            for ns, north in (("N", 1), ("S", -1))
-        }
+        return {cell.name: (cell.ra, cell.dec) for cell in self.cells}
 
     def table(self) -> pa.Table:
         """The survey-bricks table, with the region."""
-        half, stretch = self.cell / 2, 1 / np.cos(np.radians(self.dec))
+        exposed = {f"nexp_{band}": 1 for band in self.bands}
         rows = [
             {
-                "brickname": name, "ra": ra % 360, "dec": dec, "region": "south",
-                "ra1": (ra - half * stretch) % 360, "ra2": (ra + half * stretch) % 360 or 360.0,
-                "dec1": dec - half, "dec2": dec + half,
-            } | {f"nexp_{band}": 1 for band in self.bands}
-            for name, (ra, dec) in self.centres.items()
+                "brickname": cell.name, "ra": cell.ra, "dec": cell.dec, "region": "south",
+                "ra1": cell.ra1, "ra2": cell.ra2, "dec1": cell.dec1, "dec2": cell.dec2,
+            } | exposed
+            for cell in self.cells
         ]  # fmt: skip
         return pa.Table.from_pylist(rows)
 
@@ -158,6 +168,39 @@ class BrickSky:
         if product.path not in self.images:
             raise FileNotFoundError(product.path)
         return self.images[product.path]
+
+
+def cell_side(size: int) -> float:
+    """Degrees: 82.4 pixels less than the image on each side, as in the survey."""
+    return (size - 165) * PIXEL / 3600
+
+
+def corner_cells(ra: float, dec: float, side: float) -> tuple[Cell, ...]:
+    """2x2 cells around a corner."""
+    half, stretch = side / 2, 1 / np.cos(np.radians(dec))
+    return tuple(
+        Cell(
+            f"{ew}{ns}", (ra + east * half * stretch) % 360, dec + north * half,
+            (ra + (east - 1) * half * stretch) % 360, (ra + (east + 1) * half * stretch) % 360 or 360.0,
+            dec + (north - 1) * half, dec + (north + 1) * half,
+        )
+        for ew, east in (("E", 1), ("W", -1))
+        for ns, north in (("N", 1), ("S", -1))
+    )  # fmt: skip
+
+
+def polar_cells(pole: int, side: float) -> tuple[Cell, ...]:
+    """A pole of the survey's grid of bricks: one cell around it and a row of ten (desiutil `brick.py`); 90 or -90."""
+    sign = 1 if pole > 0 else -1
+    count = 2 * math.ceil(360 / side * math.cos(math.radians(90 - 1.5 * side)) / 2)
+    edges = [sign * (90 - 1.5 * side), sign * (90 - 0.5 * side)]
+    width = 360 / count
+    row = [
+        Cell(f"R{n}", (n + 0.5) * width, sign * (90 - side), n * width, (n + 1) * width, min(edges), max(edges))
+        for n in range(count)
+    ]
+    ends = sorted([edges[1], float(pole)])
+    return (Cell("P0", 180.0, float(pole), 0.0, 360.0, *ends), *row)
 
 
 def brick_sky(ra: float = 0.0, dec: float = 0.0) -> BrickSky:

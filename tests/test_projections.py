@@ -30,6 +30,10 @@ HEADERS: dict[str, tuple[dict[str, Any], bool]] = {  # cards, and whether they a
     "old turn": ({**STEPS, "CROTA2": 30.0}, False),
     "turned pole": ({**STEPS, "LONPOLE": 90.0}, False),
     "usual pole": ({**STEPS, "LONPOLE": 180.0, "LATPOLE": 54.0}, True),
+    "no turn of the pole": ({**STEPS, "LONPOLE": 0.0}, False),
+    "north pole": ({**STEPS, "CRVAL2": 90.0}, True),
+    "north pole, usual turn": ({**STEPS, "CRVAL2": 90.0, "LONPOLE": 180.0}, True),
+    "south pole": ({**STEPS, "CRVAL2": -90.0}, True),
     "sine": ({**STEPS, "CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN"}, False),
     "distorted": (
         {**TAN, "CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "CD1_1": -STEP, "CD2_2": STEP}

@@ -16,14 +16,14 @@ from pipeline.errors import BadImage
 _ARCSEC = math.radians(1 / 3600)  # rad
 _TYPES = ("RA---TAN", "DEC--TAN")
 _CARDS = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
-_DISTORTED = ("PV", "A_ORDER", "B_ORDER", "CPDIS", "D2IM", "LONPOLE", "LATPOLE", "CROTA")
+_DISTORTED = ("PV", "A_ORDER", "B_ORDER", "CPDIS", "D2IM", "CROTA")
 
 
 def is_plain(header: Mapping[str, Any]) -> bool:
     """Whether a header's WCS is the projection of this file and nothing else: no distortion, no turned pole."""
     types = tuple(str(header.get(key, "")).strip() for key in ("CTYPE1", "CTYPE2"))
-    special = [key for key in header if key.startswith(_DISTORTED) and header[key] not in (0, 0.0, 180.0)]
-    return types == _TYPES and not [key for key in special if key != "LATPOLE"]
+    special = [key for key in header if key.startswith(_DISTORTED) and header[key] not in (0, 0.0)]
+    return types == _TYPES and header.get("LONPOLE", 180.0) == 180.0 and not special
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +48,9 @@ class Tan:
         plane = np.array(matrix).reshape(2, 2)
         if not (np.isfinite([ra, dec, x, y, *matrix]).all() and np.linalg.det(plane) != 0):
             raise BadImage(f"{name}: no usable WCS: CRVAL {ra}, {dec}, CRPIX {x}, {y}, CD {matrix}")
-        return cls(np.array([x - 1, y - 1]), _axes(ra, dec), np.linalg.inv(np.radians(plane)))
+        # At the north pole itself LONPOLE is 0 where no card gives it (Calabretta & Greisen 2002, sec. 2.5): turned.
+        axes = _axes(ra + 180.0 if dec >= 90.0 and "LONPOLE" not in header else ra, dec)
+        return cls(np.array([x - 1, y - 1]), axes, np.linalg.inv(np.radians(plane)))
 
     @property
     def pixel_scale(self) -> float:
