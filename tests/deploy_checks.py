@@ -17,7 +17,7 @@ import ray
 import typer
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
-from ray.dashboard.modules.job.cli import submit
+from ray.dashboard.modules.job.cli import delete, submit
 from ray.scripts.scripts import start
 
 from pipeline.cli import app
@@ -124,13 +124,16 @@ def _check_submission(cron: Any, cluster: str) -> None:
     _check_image(batch.template.spec)
     container = batch.template.spec.containers[0]
     require(container.command[-1] == "-c" and len(container.args) == 1, "expected a shell and one script")
-    words = shlex.split(container.args[0])
+    first, _, second = container.args[0].replace("\\\n", " ").partition(" || true\n")
+    freed = shlex.split(first)
+    require(freed[:3] == ["ray", "job", "delete"], f"expected ray job delete, got {freed[:3]}")
+    words = shlex.split(second)
     require(words[:4] == ["exec", "ray", "job", "submit"], f"expected ray job submit, got {words[:4]}")
     require("--" in words, "the entrypoint follows --")
     separator = words.index("--")
     options = check_options(submit, words[4:])
     require(options["address"] == f"http://{cluster}-head-svc:8265", f"no cluster at {options['address']}")
-    require("date -u" in (options["submission_id"] or ""), "the submission id must name the night")
+    require(check_options(delete, freed[3:])["job_id"] == options["submission_id"], f"frees another id: {freed}")
     limit = check_pipeline(words[separator + 1 :])["max_time"]
     require(seconds(limit) < batch.deadline, "--max-time must end before activeDeadlineSeconds")
 

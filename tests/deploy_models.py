@@ -144,6 +144,8 @@ class RayGroup(_Strict):
 
 
 class Head(RayGroup):
+    service: Annotated[Literal["ClusterIP"], Field(alias="serviceType")]  # the dashboard stays inside the cluster
+
     @model_validator(mode="after")
     def _runs_no_tasks(self) -> Self:
         if self.start.get("num-cpus") != "0":
@@ -190,6 +192,7 @@ class RayJobSpec(_Strict):
     ]
     retries: Annotated[Count, Field(alias="backoffLimit")]
     deadline: Annotated[Seconds, Field(alias="activeDeadlineSeconds")]
+    id: Annotated[Name | None, Field(alias="jobId")] = None
     shutdown: Annotated[Literal[True], Field(alias="shutdownAfterJobFinishes")]
     keep: Annotated[Count, Field(alias="ttlSecondsAfterFinished")]
     cluster: Annotated[RayClusterSpec, Field(alias="rayClusterSpec")]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pipeline.cli import screen
 
 if TYPE_CHECKING:
     from pipeline.catalogue.row_size import NetworkBytes
-    from pipeline.data import Way
+    from pipeline.data import ImageContract, Way
     from pipeline.job import Job
     from pipeline.planner.estimate import Estimate, WayEstimate
     from pipeline.planner.link import Link
@@ -39,6 +39,7 @@ def show_plan(job: Job, output: str) -> None:
             **{f"row, {network.prefix}": _network(network) for network in network_row(prepared)},
             **_views(job),
             "time": estimate.eta,
+            **dict(_advice(job, prepared.work.image, estimate)),
             "commits": f"{output or '<output>'}/units/",
             "catalogue": f"{output or '<output>'}/latest",
         },
@@ -47,6 +48,18 @@ def show_plan(job: Job, output: str) -> None:
     for network in prepared.work.networks:
         if network.untrained:
             screen.note(f"warning: {network.prefix} has random weights (untrained)", "yellow")
+
+
+def _advice(job: Job, image: ImageContract, found: Estimate) -> Iterator[tuple[str, str]]:
+    """What the nodes of a cluster should have for this job, by the function that deploy/ is held to."""
+    from pipeline.executors.sizing import cpu_actor_size, node_size
+
+    of = (image, job.units, job.engine)
+    yield "node of 8 CPUs, 1 GPU", node_size(8, 1, *of).advice
+    yield "node of 16 CPUs", f"{node_size(16, 0, *of).advice}; without GPUs {cpu_actor_size(16, *of).advice}"
+    if found.gpu_seconds > 0:
+        cores = max(1.0, found.cost.cpu_seconds / found.gpu_seconds)
+        yield "one GPU", f"about {cores:,.0f} cores of loads keep it busy, if the archive gives so much"
 
 
 def show_ways(estimate: Estimate) -> None:
