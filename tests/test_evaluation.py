@@ -23,6 +23,7 @@ from pipeline.evaluation.leak import LEAST, Side, leaks
 from pipeline.evaluation.novelty import Strangeness, separations
 from pipeline.evaluation.shipping import Stored, stored, write_finished
 from pipeline.evaluation.writing import figures, worst_errors
+from pipeline.models.calibration import Prior
 from pipeline.models.checkpoint import CLASSES, Checkpoint, read_checkpoint
 from tests.evaluated import recipe
 
@@ -82,6 +83,22 @@ def test_the_finished_checkpoint_says_what_it_was_calibrated_on(checkpoint: Chec
     assert checkpoint.prior is not None
     labels = given.train[0].examples.labels
     np.testing.assert_allclose(checkpoint.prior.target, np.bincount(labels) / len(labels), atol=2e-3)
+
+
+def test_the_prior_is_the_one_with_the_higher_f1_on_what_was_held_out(checkpoint: Checkpoint, given: Material) -> None:
+    """A network that knows nothing answers with one class, which the shares choose: best is the commonest."""
+    counts = np.bincount(given.train[0].examples.labels, minlength=6)
+    commonest = int(np.bincount(given.held_out.examples.labels, minlength=6).argmax())
+    weights = dict(checkpoint.weights)
+    weights["classifier.weight"] = torch.zeros_like(weights["classifier.weight"])
+    weights["classifier.bias"] = torch.zeros(6)
+    even, uneven = (1 / 6,) * 6, tuple(0.95 if k == commonest else 0.01 for k in range(6))
+    sample = finished(replace(checkpoint, weights=weights, prior=Prior(even, even)), given).prior
+    assert sample is not None
+    np.testing.assert_allclose(sample.target, counts / counts.sum(), atol=2e-3)
+    weights["classifier.bias"] = torch.arange(6).eq(commonest).float()
+    drawn = finished(replace(checkpoint, weights=weights, prior=Prior(uneven, even)), given).prior
+    assert drawn == Prior(uneven, uneven)
 
 
 def test_the_temperature_lowers_the_error_of_a_network_that_is_too_sure(

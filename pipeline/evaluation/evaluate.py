@@ -21,6 +21,7 @@ from pipeline.models.calibration import Prior
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.training.examples import Examples
 from pipeline.training.fitting import prepare
+from pipeline.training.judging import scores
 from pipeline.training.novelty import fit_novelty
 from pipeline.training.recipe import Augmentation, Recipe
 
@@ -102,15 +103,16 @@ def material(
 def finished(checkpoint: Checkpoint, given: Material, device: str = "cpu") -> Checkpoint:
     """The checkpoint with its temperature, its prior and its model of novelty fitted on what the recipe held out.
 
-    The prior becomes that of the headline's collection, where the training drew classes otherwise; the temperature is
-    fitted with it. Without enough images held out there is no model of novelty. That is fitted to images changed as
-    training does: another sky, depth or seeing than SDSS' is not what makes an image novel. Raises JobError as
-    `evaluate`.
+    Where the training drew classes otherwise than they are, the prior becomes the shares in the headline's collection,
+    or stays that of the drawing if macro F1 on the images held out is higher so: the former asks so much of a rare
+    class that it may never be the answer. The temperature is fitted with it. Without enough images held out there is
+    no model of novelty. That is fitted to images changed as training does: another sky, depth or seeing than SDSS' is
+    not what makes an image novel. Raises JobError as `evaluate`.
     """
     held, learned, how = given.held_out.examples, given.learned, given.recipe.augmentation
     of_held = _ask(checkpoint, given, held, device)
     held_changed, of_learned = (_ask(checkpoint, given, part, device, how) for part in (held, learned))
-    prior = _headline_prior(checkpoint.prior, given)
+    prior = _prior(checkpoint.prior, given, of_held)
     temperature = fit_temperature(of_held.logits, held.labels, None if prior is None else prior.shift)
     source = given.recipe.data.source or given.recipe.name
     try:
@@ -176,12 +178,16 @@ def _said(checkpoint: Checkpoint, found: Answers) -> Said:
     )
 
 
-def _headline_prior(prior: Prior | None, given: Material) -> Prior | None:
+def _prior(prior: Prior | None, given: Material, held: Answers) -> Prior | None:
+    """The shares that answers assume: of the headline's collection, or as drawn, by macro F1 on what was held out."""
     if prior is None:
         return None
     labels = next((one for one in given.train if one.name == given.headline), given.train[0]).examples.labels
     shares = np.maximum(np.bincount(labels, minlength=len(prior.training)) / len(labels), FLOOR)
-    return Prior(prior.training, tuple(float(share) for share in shares / shares.sum()))
+    found = [Prior(prior.training, tuple(float(share) for share in shares / shares.sum()))]
+    found.append(Prior(prior.training, prior.training))
+    true = given.held_out.examples.labels
+    return max(found, key=lambda one: scores(held.logits + np.array(one.shift, np.float32), true).macro_f1)
 
 
 def _separated(
@@ -191,11 +197,11 @@ def _separated(
     if not given.artefacts:
         return ()
     found = {kind: _ask(checkpoint, given, examples, device) for kind, examples in given.artefacts.items()}
-    scores = {name: _strangeness(checkpoint, one) for name, one in {**asked, **found}.items()}
-    kinds = {kind: scores[kind] for kind in found if kind != GALAXY}
-    plain = {"drawn galaxies": scores[GALAXY]} if GALAXY in found else {}
+    strange = {name: _strangeness(checkpoint, one) for name, one in {**asked, **found}.items()}
+    kinds = {kind: strange[kind] for kind in found if kind != GALAXY}
+    plain = {"drawn galaxies": strange[GALAXY]} if GALAXY in found else {}
     real = [given.headline, *(one.name for one in given.others if not one.masks)]
-    return tuple(separations(kinds, plain | {name: scores[name] for name in real}))
+    return tuple(separations(kinds, plain | {name: strange[name] for name in real}))
 
 
 def _strangeness(checkpoint: Checkpoint, found: Answers) -> Strangeness:
