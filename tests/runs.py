@@ -44,7 +44,7 @@ def mock_job(tree: Path, checkpoint: Path, *overrides: str, executor: str = "loc
     """The job `decals` over a mock tree with the tiny network, in several small units."""
     settings = [
         f"mirror={tree}",
-        f"networks.dmagnet.checkpoint={checkpoint}",
+        f"networks={{dmagnet: {{checkpoint: '{checkpoint}'}}}}",
         f"engine.executor={executor}",
         "ways.use=[file]",
         "units.sources=8",
@@ -60,7 +60,7 @@ def undisturbed(tree: Path, checkpoint: Path, output: Path) -> RunSummary:
 
 def command(tree: Path, checkpoint: Path, output: Path, *more: str) -> list[str]:
     """The command line of the same run."""
-    settings = ["units.sources=8", "units.chunk=4", f"networks.dmagnet.checkpoint={checkpoint}"]
+    settings = ["units.sources=8", "units.chunk=4", f"networks={{dmagnet: {{checkpoint: '{checkpoint}'}}}}"]
     flags = [part for setting in settings for part in ("--set", setting)]
     line = ["run", "--survey", "decals", "--mirror", str(tree), "--output", str(output), *flags, *more]
     return [sys.executable, "-m", "pipeline", *line]

@@ -124,4 +124,4 @@ def test_local_paths_mean_the_same_from_any_folder(monkeypatch: pytest.MonkeyPat
     assert job.mirror == str(tmp_path / "sky")
     assert job.sources.table == "s3://bucket/t.parquet"
     assert job.networks["other"].checkpoint == str(tmp_path / "w.safetensors")
-    assert job.networks["dmagnet"].checkpoint == "untrained:dmagnet_f:0"
+    assert job.networks["dmagnet"].checkpoint == "shipped:dmagnet_f"

@@ -41,8 +41,11 @@ def report(
 
         ask, look = _opened(catalogue, with_ or [], compared, mirror)
         committed = tuple(each_latest(Storage(catalogue)))
-        page = report_page(ask, Material(look, committed, None if truth is None else _truth(truth)))
+        known = None if truth is None else _truth(truth)
+        page = report_page(ask, Material(look, committed, known))
         screen.facts("report", {"page": _written(page, to, catalogue, "report.html"), "size": screen.size(len(page))})
+        if known is not None:
+            screen.facts("labels beside the truth", _beside_truth(ask, known))
 
 
 def look(
@@ -94,6 +97,19 @@ def _truth(path: str) -> Any:
     if key is None or "class" not in table.column_names:
         raise JobError(f"--truth {path}: expected columns object_id and class, got {', '.join(table.column_names)}")
     return table.select([key, "class"]).rename_columns(["object_id", "class"])
+
+
+def _beside_truth(ask: Asked, truth: Any) -> dict[str, str]:
+    """Of each network how many labels are right, and how many the commonest class alone would have right."""
+    from pipeline.report.numbers import beside_truth
+
+    said = {}
+    for network in ask.networks:
+        _, right, _, commonest = beside_truth(ask, network, truth)
+        if len(right):
+            share = f"{right.sum():,} of {len(right):,} right ({right.mean():.1%})"
+            said[network.prefix] = f"{share}; the commonest class alone: {commonest:.1%}"
+    return said
 
 
 def _written(page: str, to: Path | None, catalogue: str, name: str) -> str:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
 from pipeline.data import RowFlag
 from pipeline.report.traced import SEEN, Asked, NetworkNames, Traced
 
@@ -93,3 +98,21 @@ def occupied(ask: Asked) -> Traced:
     """galaxies, and a column an order of HEALPix, coarsest first: in how many of its pixels they are."""
     counted = (f"count(DISTINCT _healpix_29 >> {2 * (ORDER - order)}) AS order_{order}" for order in range(FINEST + 1))
     return ask(f"SELECT count(*) AS galaxies, {', '.join(counted)} FROM catalogue")
+
+
+def beside_truth(
+    ask: Asked, network: NetworkNames, truth: pa.Table
+) -> tuple[Traced, NDArray[np.bool_], NDArray[np.float64], float]:
+    """What a network said of the galaxies whose class is known, `truth` having object_id and class.
+
+    What was asked; of each (N,) whether its label is right and how confident it was; the share that the commonest
+    class has, which is what a network that knows nothing could have right.
+    """
+    traced = ask(
+        f"SELECT object_id, {network.label}, {network.confidence} FROM catalogue WHERE {network.label} IS NOT NULL"
+    )
+    joined = traced.rows.join(truth, "object_id", join_type="inner")
+    right = pc.equal(joined[network.label], joined["class"]).to_numpy(zero_copy_only=False).astype(np.bool_)
+    counts = joined["class"].value_counts().field("counts").to_numpy()
+    commonest = float(counts.max() / counts.sum()) if len(counts) else float("nan")
+    return traced, right, joined[network.confidence].to_numpy().astype(np.float64), commonest

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.catalogue.commits import Manifest
 from pipeline.data import ObjectId
@@ -188,14 +187,9 @@ def _confidence(ask: Asked, truth: pa.Table | None) -> dict[str, Any]:
 
 
 def _reliability(ask: Asked, network: NetworkNames, truth: pa.Table) -> list[Plot]:
-    traced = ask(
-        f"SELECT object_id, {network.label}, {network.confidence} FROM catalogue WHERE {network.label} IS NOT NULL"
-    )
-    joined = traced.rows.join(truth, "object_id", join_type="inner")
-    if not joined.num_rows:
+    traced, right, sure, _ = numbers.beside_truth(ask, network, truth)
+    if not len(right):
         return []
-    right = pc.equal(joined[network.label], joined["class"]).to_numpy(zero_copy_only=False)
-    sure = joined[network.confidence].to_numpy().astype(np.float64)
     caption = (
         f"{network.prefix}: {right.mean():.1%} of {thousands(len(right))} galaxies right; bars are 95 % intervals."
     )
