@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ def job_checkpoints(job: Job) -> dict[str, Checkpoint]:
 def read(address: str) -> Checkpoint:
     """The checkpoint at a path or URL. Raises CheckpointError.
 
-    `shipped:NAME` is one that comes with the package. `untrained:NETWORK:SEED` draws random weights, for the images
+    `shipped:NAME` is one that comes with the package, `shipped:NAME:IMAGES` the same for the images of another survey
+    of models/images.py, with as many planes. `untrained:NETWORK:SEED` draws random weights, for the images
     of DECaLS, `untrained:NETWORK:SEED:IMAGES` for others.
     """
     from pipeline.models.checkpoint import read_checkpoint, untrained_checkpoint
@@ -38,7 +40,9 @@ def read(address: str) -> Checkpoint:
         network, seed, images = _split(address)
         return untrained_checkpoint(network, seed, images=images)
     if address.startswith(f"{SHIPPED}:"):
-        return read_checkpoint(_shipped(address.removeprefix(f"{SHIPPED}:")), address)
+        name, _, images = address.removeprefix(f"{SHIPPED}:").partition(":")
+        found = read_checkpoint(_shipped(name), address)
+        return _serving(found, images, address) if images else found
     name = without_credentials(address)
     try:
         filesystem, path = fsspec.core.url_to_fs(address)  # fsspec.open would take the ? of a token for a pattern
@@ -60,6 +64,20 @@ def _shipped(name: str) -> bytes:
     if name not in shipped_names():
         raise CheckpointError(f"{SHIPPED}:{name}: expected one of {', '.join(shipped_names()) or 'none'}")
     return (files("pipeline.models") / WEIGHTS / f"{name}.safetensors").read_bytes()
+
+
+def _serving(checkpoint: Checkpoint, images: str, address: str) -> Checkpoint:
+    """The checkpoint for other images than its own."""
+    from pipeline.models.images import IMAGES
+
+    fitting = [name for name, one in IMAGES.items() if (one.classes, len(one.contract.planes)) == _kind(checkpoint)]
+    if images not in fitting:
+        raise CheckpointError(f"{address}: unknown images {images!r}, expected one of {', '.join(fitting)}")
+    return replace(checkpoint, image=IMAGES[images].contract)
+
+
+def _kind(checkpoint: Checkpoint) -> tuple[tuple[str, ...], int]:
+    return checkpoint.classes, len(checkpoint.image.planes)
 
 
 def common_image(checkpoints: dict[str, Checkpoint], bands: tuple[str, ...]) -> tuple[ImageContract, list[str]]:

@@ -1,4 +1,4 @@
-"""The checkpoints that come with the package: they load, are what their cards say, and know a galaxy when they see one."""
+"""The checkpoints that come with the package: they load, are what their cards say, and know a galaxy."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import pytest
 
 from pipeline.checkpoints import job_checkpoints, read, shipped_names
 from pipeline.data import ImageContract
+from pipeline.errors import CheckpointError
 from pipeline.inference import Predictor
 from pipeline.job import job_names, load_job
 from pipeline.mock.stamps import TELESCOPES, stamps
 from pipeline.models.checkpoint import CLASSES
+from pipeline.models.images import IMAGES
 
 WEIGHTS = files("pipeline.models") / "weights"
 LIMIT = 60e6  # bytes, of all
@@ -39,6 +41,14 @@ def test_what_ships_is_small() -> None:
 @pytest.mark.parametrize("name", job_names())
 def test_every_checkpoint_that_a_job_names_is_there(name: str) -> None:
     assert job_checkpoints(load_job(name, ["sources.table=x.parquet"], environment={}))
+
+
+def test_a_shipped_network_serves_the_images_of_another_survey() -> None:
+    other = read("shipped:agcnn:sdss")
+    assert other.image == IMAGES["sdss"].contract
+    assert other.sha256 == read("shipped:agcnn").sha256
+    with pytest.raises(CheckpointError, match="unknown images 'first', expected one of decals, sdss, euclid"):
+        read("shipped:agcnn:first")
 
 
 def test_the_networks_of_the_default_job_know_drawn_galaxies() -> None:

@@ -108,7 +108,7 @@ def _evaluated(path: Path, target: Path | None, given: Material, output: Path, d
         checkpoint, how = stored(checkpoint, given, device)
     found = evaluate(checkpoint, given, device)
     if target is not None:
-        half = how is not None and how.half
+        half = None if how is None else how.half
         found = replace(found, checkpoint=write_finished(target, checkpoint, figures(found, given), half=half))
     said = write_evaluation(output, found, given, device, how)
     tables.evaluation(said)

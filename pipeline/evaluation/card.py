@@ -107,9 +107,16 @@ def _stored(said: Facts) -> Iterator[str]:
     if kept is None:
         yield sha256
         return
-    how = "The file holds float16: of" if kept["half"] else "The file holds float32: in float16, of"
-    flips = "none" if not kept["flips"] else f"{kept['flips']}"
-    yield f"{how} {kept['images']:,} test images {flips} would get another class. {sha256}"
+    flips = f"of {kept['images']:,} test images {kept['flips'] or 'none'} would get another class"
+    if kept["half"] is None:
+        yield f"The file holds float32: in float16, {flips}. {sha256}"
+    elif not kept["half"]:
+        yield f"The file holds float16: {flips} than in float32. {sha256}"
+    else:
+        yield (
+            f"The file holds tensors of {kept['half']:,} values or more in float16, and none of its answers on "
+            f"{kept['images']:,} test images changes by that; with all tensors in float16, {flips}. {sha256}"
+        )
 
 
 def _use(said: Facts, sources: Sequence[Source]) -> Iterator[str]:

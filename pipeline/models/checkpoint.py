@@ -95,11 +95,11 @@ def read_checkpoint(data: bytes, name: str) -> Checkpoint:
 
 
 def write_checkpoint(
-    contract: Contract, weights: Mapping[str, Tensor], novelty: Novelty | None = None, *, half: bool = False
+    contract: Contract, weights: Mapping[str, Tensor], novelty: Novelty | None = None, *, half: int | None = None
 ) -> bytes:
     """The file that `read_checkpoint` reads; the same contract, weights and model of novelty give the same bytes.
 
-    `half` stores the weights in float16, which halves the file: they are read as the float32 nearest to them.
+    `half` stores tensors of so many values or more in float16: they are read as the float32 nearest to them.
     """
     promised = {field.name: getattr(contract, field.name) for field in fields(Contract)}
     promised["config"] = asdict(contract.config)  # type: ignore[call-overload]
@@ -107,10 +107,14 @@ def write_checkpoint(
     promised["metrics"] = dict(contract.metrics)
     promised["prior"] = None if contract.prior is None else asdict(contract.prior)
     text = json.dumps({"version": VERSION, **promised}, sort_keys=True, allow_nan=False)
-    kept = {key: value.half() if half and value.dtype == torch.float32 else value for key, value in weights.items()}
+    kept = {key: value.half() if _halved(value, half) else value for key, value in weights.items()}
     every = {**kept, **({} if novelty is None else novelty.tensors())}
     tensors = {key: value.detach().cpu().contiguous() for key, value in every.items()}
     return save(tensors, {"contract": text})
+
+
+def _halved(tensor: Tensor, least: int | None) -> bool:
+    return least is not None and tensor.dtype == torch.float32 and tensor.numel() >= least
 
 
 def untrained_checkpoint(
