@@ -129,7 +129,9 @@ def test_nothing_large_is_tracked() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     tracked = [ROOT / name for name in listed.stdout.split("\0") if name]
     assert ROOT / "pyproject.toml" in tracked
-    assert [str(file) for file in tracked if file.is_file() and file.stat().st_size > MAX_TRACKED] == []
+    weights = ROOT / "pipeline" / "models" / "weights"  # test_shipped.py has a limit for all of them
+    large = [file for file in tracked if file.is_file() and file.stat().st_size > MAX_TRACKED]
+    assert [str(file) for file in large if file.parent != weights or file.suffix != ".safetensors"] == []
 
 
 def test_the_base_install_reads_catalogues_without_torch_ray_or_astropy() -> None:
