@@ -120,6 +120,15 @@ def commit(
     return commit_unit(storage, unit_of(table, unit_id, attempt), table, facts, (network,))
 
 
+def commit_pole(storage: Storage, unit_id: str, *, first_id: int, south: bool = False, seed: int = 0) -> Manifest:
+    """A unit of 100 rows around a celestial pole, the denser the nearer."""
+    random = np.random.default_rng(seed)
+    rows = plan_rows(100, first_id=first_id)
+    rows = rows.set_column(1, "ra", pa.array(random.uniform(0, 360, 100)))
+    rows = rows.set_column(2, "dec", pa.array((-1 if south else 1) * (90 - random.exponential(1.0, 100))))
+    return commit(storage, table_of(rows, seed=seed), unit_id)
+
+
 def commit_sky(storage: Storage, units: int = 6, rows: int = 100, width: float = 1.0) -> list[Manifest]:
     """Units side by side along a strip that crosses RA 0, each `width` degrees wide and overlapping the next."""
     manifests = []

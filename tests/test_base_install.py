@@ -34,6 +34,28 @@ def test_the_query_client_asks_the_catalogue(whole: Path) -> None:
     assert "galaxies" in done.stdout
 
 
+def test_the_query_client_is_used_from_python_without_what_is_heavy(whole: Path) -> None:
+    code = _WITHOUT.partition("from pipeline.cli")[0]
+    code += (
+        "from pipeline import open_catalogue\n"
+        "from pipeline.errors import CatalogueError\n"
+        "catalogue = open_catalogue(sys.argv[1])\n"
+        "part = catalogue.where(\"status = 'ok'\").select('object_id', 'ra', 'dec')\n"
+        "row = part.limit(1).to_table().to_pylist()[0]\n"
+        "near = catalogue.cone(row['ra'], row['dec'], 1).to_duckdb().fetchall()\n"
+        "assert len(near) == catalogue.match(part.limit(1).to_table()).num_rows == 1\n"
+        "try:\n"
+        "    part.to_astropy()\n"
+        "except CatalogueError as error:\n"
+        "    print(error)\n"
+        "print(sorted({'torch', 'ray', 'astropy', 'fitsio'} & {name for name, it in sys.modules.items() if it}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(whole)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "pip install astropy" in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [

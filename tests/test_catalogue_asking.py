@@ -18,7 +18,7 @@ from pipeline.catalogue.regions import Box, PixelSet, intersection
 from pipeline.catalogue.sky import healpix29
 from pipeline.errors import CatalogueError
 from pipeline.storage import Storage
-from tests.catalogue_rows import commit, commit_sky, plan_rows, table_of
+from tests.catalogue_rows import commit_pole, commit_sky
 from tests.standins.scripted import scripted
 
 
@@ -28,11 +28,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("asking")
     storage = Storage(str(folder))
     commit_sky(storage, units=4)
-    random = np.random.default_rng(5)
-    rows = plan_rows(100, first_id=1000)
-    rows = rows.set_column(1, "ra", pa.array(random.uniform(0, 360, 100)))
-    rows = rows.set_column(2, "dec", pa.array(90 - random.exponential(1.0, 100)))
-    commit(storage, table_of(rows, seed=9), "90unit")
+    commit_pole(storage, "90unit", first_id=1000, seed=5)
     finalise(storage, name="demo", max_rows=120)
     return folder
 

@@ -23,7 +23,7 @@ from pipeline.catalogue.query import Catalogue, open_catalogue
 from pipeline.catalogue.sky import cone_ranges
 from pipeline.errors import CatalogueError
 from pipeline.storage import Storage
-from tests.catalogue_rows import commit, commit_sky, plan_rows, table_of
+from tests.catalogue_rows import commit_pole, commit_sky
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,8 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("asked")
     storage = Storage(str(folder))
     commit_sky(storage)
-    for index, sign in enumerate((1, -1)):
-        random = np.random.default_rng(index)
-        rows = plan_rows(100, first_id=1000 + 100 * index)
-        rows = rows.set_column(1, "ra", pa.array(random.uniform(0, 360, 100)))
-        rows = rows.set_column(2, "dec", pa.array(sign * (90 - random.exponential(1.0, 100))))
-        commit(storage, table_of(rows, seed=index), f"9{index}unit")
+    for index in range(2):
+        commit_pole(storage, f"9{index}unit", first_id=1000 + 100 * index, south=bool(index), seed=index)
     finalise(storage, name="demo", max_rows=150)
     return folder
 
@@ -263,11 +259,20 @@ def test_hats_and_lsdb_and_duckdb_read_the_published_catalogue(
         extension = hats.read_hats(found.get_extension_path("attention_maps"))
         assert validation.is_valid_catalog(collection, strict=True)
         assert validation.is_valid_catalog(f"{collection}/attention_maps", strict=True)
-        cone = lsdb.open_catalog(collection).cone_search(ra=0.2, dec=0.1, radius_arcsec=1800).compute()
+        shown = lsdb.open_catalog(collection)
+        cone = shown.cone_search(ra=0.2, dec=0.1, radius_arcsec=1800).compute()
+        moved = everything.select(["object_id", "ra", "dec"]).to_pandas().assign(dec=lambda rows: rows["dec"] * 0.99999)
+        other = lsdb.from_dataframe(moved, ra_column="ra", dec_column="dec", margin_threshold=10)
+        matched = shown.crossmatch(
+            other, radius_arcsec=1.0, suffixes=("", "_moved"), suffix_method="overlapping_columns"
+        ).compute()
     assert found.main_catalog.catalog_info.total_rows == extension.catalog.catalog_info.total_rows == 800
     assert set(cone["object_id"]) == brute_force(everything, 0.2, 0.1, 1800)
     assert 10 < len(cone) == catalogue.cone(0.2, 0.1, 1800).count()
     assert "net_p_spiral" in cone.columns
+    near = np.abs(everything["dec"].to_numpy()) * 1e-5 * 3600 < 0.999
+    assert set(everything["object_id"].to_numpy()[near]) <= set(matched["object_id"])
+    assert (matched["object_id"] == matched["object_id_moved"]).mean() > 0.99
     files = f"{collection}/catalogue/dataset/*/*/*.parquet"
     with duckdb.connect() as connection:
         counted = connection.execute(f"SELECT count(*), count(DISTINCT object_id) FROM '{files}'").fetchall()

@@ -102,7 +102,7 @@ def test_close_pairs_are_flagged_across_the_borders_of_files(output: tuple[Stora
     for number, flags in enumerate(rows["flags"]):
         separations = angles(vectors, vectors[number]) / ARCSEC
         separations[number] = 1e9
-        reach = np.maximum(2 * 1.29, radius + radius[number])
+        reach = np.maximum(2.6, radius + radius[number])
         assert bool(flags & 128) == bool((separations < reach).any())
 
 

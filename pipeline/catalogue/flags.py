@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from pipeline.catalogue.cells import Points, pairs
 from pipeline.data import RowFlag
 
-SEEING = 1.29  # arcsec: median FWHM of the Legacy Surveys in g, their widest (Dey et al. 2019, AJ 157, 168, table 4)
-CLOSEST = 2 * SEEING  # arcsec between sources, below which they are a close pair whatever their radii
+# Arcsec between sources below which they are a close pair whatever their radii. Our choice, twice the FWHM of ordinary
+# seeing for DECam in g (CCD tables of the test images: median 1.23): nearer, the two run into one in the image.
+CLOSEST = 2.6
 FARTHEST = 10.0  # arcsec between sources that can be a close pair: the margin of the published catalogue
 SAME = 1.0  # arcsec between two rows of one galaxy: more than the astrometric error, less than the seeing
-BLENDED_FRACTION = 1.0  # fracflux: light of the neighbours under the source's profile, over its own light
+BLENDED_FRACTION = 1.0  # fracflux: light of the neighbours under the source's profile, over its own light: as much
 NEEDED = ("_healpix_29", "object_id", "ra", "dec", "radius", "tile")
 """The columns of a row that its neighbours' flags depend on; `photsys` belongs to them where the table has it."""
 _REGIONS = {"N": "north", "S": "south"}  # photsys of the Legacy Surveys -> the tree of its tiles

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 PIXEL = "_healpix_29"
-Reader = Callable[[Sequence[int], Sequence[str]], pa.Table]  # row groups of one file, columns
+Reader = Callable[[Sequence[int], Sequence[str]], pa.Table]
+"""Row groups of one file, columns -> rows. Text that the file holds as a dictionary may come as one: see `plain`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class Footer:
     metadata: pq.FileMetaData
     pixels: NDArray[np.int64]  # (G, 2) the lowest and the highest order-29 pixel of each row group
     rows: NDArray[np.int64]  # (G,)
+    words: tuple[str, ...]  # columns of text that are stored as dictionaries
 
     @classmethod
     def of(cls, metadata: pq.FileMetaData, whole: tuple[int, int]) -> Footer:
@@ -44,7 +46,8 @@ class Footer:
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         pixels = [_extremes(group, place) or (whole[0], whole[1] - 1) for group in groups]
         rows = np.array([group.num_rows for group in groups], dtype=np.int64)
-        return cls(metadata, np.array(pixels, dtype=np.int64).reshape(-1, 2), rows)
+        words = tuple(name for place, name in enumerate(names) if groups and _is_word(groups[0].column(place)))
+        return cls(metadata, np.array(pixels, dtype=np.int64).reshape(-1, 2), rows, words)
 
     def touched(self, ranges: NDArray[np.int64] | None) -> list[int]:
         """The row groups that may have rows in ascending ranges (R, 2), all for None."""
@@ -109,19 +112,19 @@ class Published:
     def read(self, index: int, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """Some columns of some row groups of a file."""
         with self.opened(index) as read:
-            return read(groups, columns)
+            return plain(read(groups, columns))
 
     @contextmanager
     def opened(self, index: int) -> Iterator[Reader]:
         """A file, for several reads: some columns of some row groups each."""
         name, known = self.files()[index], self._footers.get(index)
-        metadata = None if known is None else known.metadata
+        local = self.storage.local is not None
+        options: dict[str, Any] = {"memory_map": True} if local else {"pre_buffer": True}
+        if known is not None:
+            options |= {"metadata": known.metadata, "read_dictionary": known.words}
         with ExitStack() as stack:
-            if self.storage.local is not None:
-                file = pq.ParquetFile(self.storage.path(name), metadata=metadata, memory_map=True)
-            else:
-                file = pq.ParquetFile(stack.enter_context(self.storage.open(name)), metadata=metadata, pre_buffer=True)
-            stack.enter_context(file)
+            source = self.storage.path(name) if local else stack.enter_context(self.storage.open(name))
+            file = stack.enter_context(pq.ParquetFile(source, **options))
             if known is None:
                 first, stop = self.ranges[index].tolist()
                 self._footers[index] = Footer.of(file.metadata, (first, stop))
@@ -155,6 +158,19 @@ class Published:
         if self.storage.local is not None:
             return pyarrow.fs.LocalFileSystem()
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(self.storage.filesystem))
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """A table with every dictionary as the values that it stands for."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            values = table[place].cast(field.type.value_type)
+            table = table.set_column(place, field.with_type(field.type.value_type), values)
+    return table
+
+
+def _is_word(column: Any) -> bool:
+    return bool(column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page)
 
 
 def _read(file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.catalogue.conditions import rows_where
-from pipeline.catalogue.published import PIXEL, Footer, Published, Reader
+from pipeline.catalogue.published import PIXEL, Footer, Published, Reader, plain
 from pipeline.catalogue.regions import Ranges, Region
 
 _FILES = 8  # read at once: an object store answers in tens of milliseconds
@@ -130,7 +130,7 @@ class _Found:
         schema = pa.schema([self.schema.field(name).remove_metadata() for name in names])
         if not self.groups:
             return schema.empty_table()
-        return pa.table([self._held[name] for name in names], schema=schema)
+        return plain(pa.table({name: self._held[name] for name in names})).cast(schema)
 
     @property
     def _total(self) -> int:

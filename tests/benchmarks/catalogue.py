@@ -1,7 +1,7 @@
 """How fast a catalogue is published and asked, and in how much memory, beside LSDB and plain pyarrow.
 
     python -m tests.benchmarks.catalogue                       # 1 million synthetic rows
-    python -m tests.benchmarks.catalogue --rows 8670000        # a whole survey
+    python -m tests.benchmarks.catalogue --rows 8670000 --memory 4 --repeats 3 --without-row-groups   # a whole survey
     python -m tests.benchmarks.catalogue --rows 10000000 --memory 4 --publish-only
 
 Every measurement has a process of its own. A question is asked at other positions each time, the same for every reader,
@@ -129,14 +129,14 @@ def _cell(seconds: Sequence[float], cpu: Sequence[float]) -> str:
 def row_groups(collection: Path, folder: Path, repeats: int) -> None:
     """The same questions of the same rows in larger row groups."""
     positions = centres(collection, 2 * repeats + 1)
-    table = Table("row groups", *(f"{name}: median, least, CPU ms" for name in (*CONES, PREDICATE)), "MB")
+    table = Table("ours; ms: median, least, CPU", *CONES, PREDICATE, "MB")
     for size in (ROW_GROUP, LARGE_GROUP):
         place = folder / "regrouped"
         regrouped(collection, place, size)
         found = asked(place, "ours", positions, repeats)[0]
         stored = sum(file.stat().st_size for file in place.glob("catalogue/dataset/*/*/*.parquet"))
         cells = [_cell(found.seconds[name], found.cpu[name]) for name in (*CONES, PREDICATE)]
-        table.add_row(f"{size} rows", *cells, f"{stored / 1e6:,.0f}")
+        table.add_row(f"row groups of {size}", *cells, f"{stored / 1e6:,.0f}")
         shutil.rmtree(place)
     out.print(table)
 
@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--memory", type=float, help="GiB of address space that publishing may have")
     parser.add_argument("--publish-only", action="store_true")
+    parser.add_argument("--without-row-groups", action="store_true", help="compare no sizes of row groups")
     parser.add_argument("--readers", nargs="+", choices=READERS, default=list(READERS))
     chosen = parser.parse_args()
     load = os.getloadavg()[0]
@@ -166,7 +167,8 @@ def main() -> None:
         if not chosen.publish_only:
             collection = folder / "one/snapshots/0001"
             questions(collection, chosen.readers, chosen.repeats)
-            row_groups(collection, folder, chosen.repeats)
+            if not chosen.without_row_groups:
+                row_groups(collection, folder, chosen.repeats)
         shutil.rmtree(folder / "one")
         if chosen.full_rows:
             wanted = Synthetic(chosen.full_rows, networks=3, maps=True)
