@@ -3,9 +3,10 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+MINUTES ?= 60
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test check lint types imports tests soak bench clean
+.PHONY: run test check lint types imports tests soak histories fuzz bench clean
 
 $(BIN)/pipeline: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,8 +37,14 @@ tests: $(BIN)/pipeline
 	$(BIN)/pytest
 
 soak: $(BIN)/pipeline
-	$(BIN)/python -m tests.soak --histories 100000
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+histories: $(BIN)/pipeline
+	$(BIN)/python -m tests.histories --histories 100000
 	$(BIN)/python -m tests.faults --seeds 20
+
+fuzz: $(BIN)/pipeline
+	$(BIN)/python -m tests.fuzz --examples 10000
 
 bench: $(BIN)/pipeline
 	$(BIN)/python -m tests.benchmarks.engine_vs_ray_data

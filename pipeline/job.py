@@ -15,13 +15,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.archives.policy import ArchivesSection, host_of
 from pipeline.catalogue.documents import Publication
 from pipeline.errors import JobError
 from pipeline.job_faults import explain
+from pipeline.plain_yaml import plain_yaml
 from pipeline.planner.link import Link, WaysSection
 from pipeline.sources.batches import Columns, Region, Selection, TapQuery
 from pipeline.storage import without_credentials
@@ -165,9 +165,9 @@ class Job(_Section):
             }
         )
 
-    def public(self) -> dict[str, Any]:
-        """The job as it may be written to disk: without credentials in its URLs."""
-        return _without_credentials(self.model_dump(mode="json"))
+    def public(self, *, given: bool = False) -> dict[str, Any]:
+        """The job as it may be written to disk: without credentials in its URLs. `given`: without the defaults."""
+        return _without_credentials(self.model_dump(mode="json", exclude_defaults=given))
 
 
 def survey_kinds() -> tuple[type[BaseModel], ...]:
@@ -231,7 +231,7 @@ def read_tree(name_or_path: str) -> dict[str, Any]:
     if name_or_path in job_names():
         text = (files("jobs") / f"{name_or_path}.yaml").read_text()
     elif Path(name_or_path).is_file():
-        text = Path(name_or_path).read_text()
+        text = _text(Path(name_or_path))
     else:
         near = difflib.get_close_matches(name_or_path, job_names(), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -242,11 +242,18 @@ def read_tree(name_or_path: str) -> dict[str, Any]:
     return tree
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except ValueError as error:
+        raise JobError(f"{path}: not YAML: {error}") from None
+
+
 def _yaml_value(text: str, origin: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise JobError(f"{origin}: not YAML: {' '.join(str(error).split())}") from None
+        return plain_yaml(text)
+    except ValueError as error:
+        raise JobError(f"{origin}: not YAML: {error}") from None
 
 
 def _set(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -17,6 +17,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from pipeline.archives.flight import single_flight
 from pipeline.archives.policy import CacheSection
@@ -29,13 +32,16 @@ TOUCH = 3600.0  # s between two marks of use, where a mark is a request
 DAY = 86_400.0  # s
 
 
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # names an object, so nothing else may stand there
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Where the bytes of one request came from. `missing`: in what words the archive said that there are none."""
 
     url: str  # without credentials
     part: str = ""  # "start-stop" of a range
-    sha256: str = ""
+    sha256: Digest = ""
     size: int = 0  # bytes
     checked: bool = False  # a checksum published with the bytes vouches for them
     etag: str | None = None
@@ -43,6 +49,9 @@ class Facts:
     total: int | None = None  # bytes of the whole file
     fetched: float = 0.0  # s, Unix
     missing: str = ""
+
+
+_FACTS = TypeAdapter(Facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +164,12 @@ class Cache:
         return folder / uuid.uuid4().hex
 
     def _facts(self, name: str) -> Facts | None:
+        """None for a sidecar that is damaged or of another version: what it speaks of is fetched anew."""
         try:
-            return Facts(**json.loads(self._storage.read(name)))
-        except (FileNotFoundError, ValueError, TypeError):
+            facts = _FACTS.validate_json(self._storage.read(name), strict=True)
+        except (FileNotFoundError, ValueError):
             return None
+        return facts if facts.sha256 or facts.missing else None
 
     def _remember(self, name: str, facts: Facts) -> None:
         self._storage.replace(name, json.dumps(asdict(facts)).encode())

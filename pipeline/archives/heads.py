@@ -16,6 +16,7 @@ from pipeline.errors import BadImage
 
 BLOCK = 2880  # bytes: every FITS file is a whole number of these (FITS standard 4.0, sec. 3.1)
 _FITS = b"SIMPLE  ="
+_LARGEST = 1 << 40  # bytes: no survey has a larger file
 
 
 class Places(Protocol):
@@ -77,6 +78,8 @@ def _first_image(data: bytes, name: str) -> Head | int | None:
             return 2 * len(data)  # the header goes on
         start = offset + stream.tell()
         end = start + header.data_size_padded
+        if not isinstance(end, int) or not start <= end <= _LARGEST:
+            raise ValueError(f"its headers promise {end - start} bytes of data")
         if header.get("ZIMAGE"):
             return _compressed(data, header, start, end, name)
         if header.get("XTENSION", "IMAGE").strip() == "IMAGE" and header["NAXIS"] > 0:

@@ -38,10 +38,7 @@ class FitsImage:
         self._path = path
         self._tiles: DecodedTiles | None = None
         self._mapped: NDArray[Any] | None = None
-        try:
-            self._file = fitsio.FITS(str(path))
-        except OSError as error:
-            raise BadImage(f"{name}: {_reason(error)}") from error
+        self._file = self._opened()
         self._descriptor = os.open(path, os.O_RDONLY)
         try:
             self._planes = self._image_hdus()
@@ -51,7 +48,7 @@ class FitsImage:
                 self._find_pixels()
             if self._tiles is None:
                 self._check_planes()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:  # a card without a value is a TypeError
             self.close()
             raise BadImage(f"{name}: {_reason(error)}") from error
         except BadImage:
@@ -88,13 +85,19 @@ class FitsImage:
     def refresh(self) -> None:
         """Take notice that the file was written to: cfitsio keeps blocks of it. Decoded tiles stay."""
         self._file.close()
-        self._file = fitsio.FITS(str(self._path))
+        self._file = self._opened()
         self._planes = self._image_hdus()
 
     def close(self) -> None:
         self._tiles = self._mapped = None
         self._file.close()
         os.close(self._descriptor)
+
+    def _opened(self) -> Any:
+        try:
+            return fitsio.FITS(str(self._path))
+        except (OSError, ValueError) as error:  # cards that are no text are a ValueError
+            raise BadImage(f"{self.name}: {_reason(error)}") from error
 
     def _find_pixels(self) -> None:
         """How the one plane of this image is read fastest."""

@@ -35,6 +35,7 @@ from pipeline.data import CLASSIFIED, Status, WorkUnit
 from pipeline.errors import CatalogueError, UnitError
 from pipeline.storage import Storage
 from pipeline.tail import TileTime
+from pipeline.versions import unreadable
 
 UNITS = "units"
 CAUSES_KEPT = 5  # a unit
@@ -166,7 +167,10 @@ def committed_table(storage: Storage, unit_id: str, attempt: int, columns: Seque
 def unit_rows(storage: Storage, manifest: Manifest, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a committed unit. Raises CatalogueError where the file is not what was committed."""
     data = pa.BufferReader(unit_data(storage, manifest))
-    return pq.read_table(data, columns=None if columns is None else list(columns))
+    try:
+        return pq.read_table(data, columns=None if columns is None else list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise CatalogueError(f"{manifest.parquet} is no Parquet file: {error}") from error
 
 
 def unit_data(storage: Storage, manifest: Manifest) -> bytes:
@@ -212,7 +216,7 @@ def read_manifest(storage: Storage, name: str) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
-        raise CatalogueError(f"{name} is no manifest: {error.errors()[0]['msg']}") from error
+        raise CatalogueError(f"{name} is no manifest: {unreadable('it', error)}") from None
     if (manifest.unit_id, manifest.attempt) != _parsed(name):
         raise CatalogueError(f"{name} describes unit {manifest.unit_id}, attempt {manifest.attempt}")
     return manifest

@@ -105,9 +105,12 @@ def _checked(storage: Storage, unit: Manifest) -> tuple[pa.Table | None, list[st
     except CatalogueError as error:
         return None, [str(error)]
     networks = tuple(unit.checkpoints)
-    schema = pq.read_schema(data)
-    rows = pq.read_table(data, columns=row_columns(schema, networks))
-    problems = [*schema_problems(schema), *row_problems(rows, networks)]
+    try:
+        schema = pq.read_schema(data)
+        rows = pq.read_table(data, columns=row_columns(schema, networks))
+        problems = [*schema_problems(schema), *row_problems(rows, networks)]
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        return None, [f"{unit.parquet} is no Parquet file: {error}"]
     statuses = status_counts(rows["status"])
     if (rows.num_rows, statuses) != (unit.rows, dict(unit.statuses)):
         said = f"its manifest says {unit.rows} rows, {dict(unit.statuses)}"

@@ -16,13 +16,13 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.archives.access import Access
 from pipeline.archives.files import ArchiveFiles
-from pipeline.catalogue.commits import UNITS
 from pipeline.catalogue.contract import NetworkColumns, unit_schema
 from pipeline.checkpoints import common_image, job_checkpoints
 from pipeline.errors import JobError
 from pipeline.executors.choosing import chooser
+from pipeline.executors.claim import claim
 from pipeline.executors.watch import OnLog
-from pipeline.job import UNDECISIVE, Job
+from pipeline.job import Job
 from pipeline.planner.planning import Division, Plan, UnitSize, extend, keep_tiles, open_plan, plan
 from pipeline.sources.batches import TapQuery, source_batches
 from pipeline.sources.sweeps import sweep_batches
@@ -35,7 +35,6 @@ from pipeline.storage import Storage, without_credentials
 if TYPE_CHECKING:
     from pipeline.models.network import NetworkConfig
 
-RUN = "run.json"
 STAMPED = 1_000_000  # bytes of each end of a source table by which it is known again
 
 
@@ -72,8 +71,7 @@ def prepare(job: Job, output: str, run_id: str, log: OnLog, update: bool = False
     )
     for warning in warnings:
         log(f"warning: {warning}")
-    digest = job.digest({network.prefix: network.checkpoint for network in networks})
-    _claim(storage, job, digest)
+    digest = claim(storage, job, {network.prefix: network.checkpoint for network in networks})
     work = Work(job=job, output=output, run_id=run_id, digest=digest, image=image, networks=networks)
     configs = tuple(checkpoint.config for checkpoint in checkpoints.values())
     return Prepared(work, _plan(work, storage, log, update), configs)
@@ -167,40 +165,12 @@ def _mirror(job: Job) -> str:
     return job.mirror
 
 
-def _claim(storage: Storage, job: Job, digest: str) -> None:
-    """Write run.json; refuse an output that another job has planned, naming what differs.
-
-    A job that never got a plan (its sources were wrong, say) has computed nothing: its claim gives way.
-    """
-    facts = {"digest": digest, "job": job.public()}
-    text = (json.dumps(facts, indent=2) + "\n").encode()
-    if storage.create(RUN, text):
-        return
-    stored = json.loads(storage.read(RUN))
-    if stored["digest"] == digest:
-        return
-    if open_plan(storage) is None and not storage.list(UNITS):
-        storage.replace(RUN, text)
-        return
-    differences = list(_differences(stored["job"], facts["job"]))
-    what = "; ".join(differences[:5]) or "its checkpoints have changed"
-    raise JobError(f"{storage.shown} holds the output of another job ({what}): use another --output")
-
-
-def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted({*before, *now}):
-            if path or key not in UNDECISIVE:
-                yield from _differences(before.get(key), now.get(key), f"{path}.{key}" if path else key)
-    elif before != now:
-        yield f"{path} was {before!r}, is {now!r}"
-
-
 def _fingerprint(job: Job) -> str:
-    """Hash of where the sources come from, so that a plan of other sources is not taken for this one."""
-    facts: list[Any] = [
-        *(job.public()[section] for section in ("sources", "survey", "units")),
-    ]
+    """Hash of where the sources come from, so that a plan of other sources is not taken for this one.
+
+    Of what the job says beside the defaults: a key that a later version adds changes nothing.
+    """
+    facts: list[Any] = [job.public(given=True).get(section) for section in ("sources", "survey", "units")]
     if job.sources.table is not None:
         facts.append(_stamp(job.sources.table))
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]

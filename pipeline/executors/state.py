@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ from pipeline.catalogue.verify import VerifyReport, verify
 from pipeline.errors import CatalogueError
 from pipeline.executors import lock
 from pipeline.executors.before import Before
+from pipeline.executors.claim import RUN, read_claim
 from pipeline.executors.journal import EVERY, Live, logged_runs, read_live
 from pipeline.executors.summary import RunSummary, read_summary
 from pipeline.metrics import COMMIT_AGE, IMAGES_PER_SECOND
@@ -106,10 +106,10 @@ def check(storage: Storage) -> VerifyReport:
 
 
 def describe_run(storage: Storage) -> dict[str, object]:
-    """`run.json` of an output. Raises CatalogueError where there is none."""
-    if not storage.exists("run.json"):
+    """`run.json` of an output. Raises CatalogueError where there is none, or none that this version reads."""
+    if not storage.exists(RUN):
         raise CatalogueError(f"{storage.shown} is no output of a run: it has no run.json")
-    facts: dict[str, object] = json.loads(storage.read("run.json"))
+    facts: dict[str, object] = read_claim(storage).model_dump(mode="json")
     return facts
 
 

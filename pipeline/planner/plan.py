@@ -13,8 +13,10 @@ Reading needs the storage URL alone: a worker in another process opens the same 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,10 +27,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.data import Source, Way, WorkUnit
 from pipeline.errors import CatalogueError
 from pipeline.storage import Storage
+from pipeline.versions import unreadable
 
 FOLDER = "plan"
 TILES = f"{FOLDER}/tiles.parquet"
 UNPLACED = "unplaced.parquet"
+_ID, _PART = re.compile(r"[A-Za-z0-9_-]+"), re.compile(rf"{FOLDER}(-\d{{4,}})?/part-\d{{5,}}\.parquet")
 
 UNIT_SCHEMA = pa.schema(
     [
@@ -75,6 +79,7 @@ class PlanSummary(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    version: Literal[1] = 1  # of the plan's format
     fingerprint: str  # of the sources and the job, as the caller gave it
     size: UnitSize
     id_type: Literal["int64", "string"]
@@ -115,11 +120,15 @@ class Plan:
     @property
     def schema(self) -> pa.Schema:
         """The columns of every row, in order."""
-        with self.storage.open(part_name(FOLDER, 0)) as file:
+        name = part_name(FOLDER, 0)
+        with self.storage.open(name) as file, _sound(name):
             return pq.read_schema(file).remove_metadata()
 
     def units(self) -> Iterator[WorkUnit]:
-        """Every unit in plan order, then those of the updates; a thousand or so are in memory at a time."""
+        """Every unit in plan order, then those of the updates; a thousand or so are in memory at a time.
+
+        Raises CatalogueError where a file is damaged.
+        """
         for folder in self.folders:
             yield from self._units(units_name(folder))
 
@@ -130,24 +139,27 @@ class Plan:
     def object_ids(self) -> Iterator[pa.Table]:
         """The identifiers of all sources, a plan file at a time."""
         for name in self.part_names():
-            with self.storage.open(name) as file:
+            with self.storage.open(name) as file, _sound(name):
                 yield pq.read_table(file, columns=["object_id"])
 
     def _units(self, name: str) -> Iterator[WorkUnit]:
-        with self.storage.open(name) as file:
+        with self.storage.open(name) as file, _sound(name):
             for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
                     ways = tuple((run["way"], run["rows"]) for run in row["ways"])
-                    yield WorkUnit(**{**row, "chunks": tuple(row["chunks"]), "ways": ways})
+                    yield _named(WorkUnit(**{**row, "chunks": tuple(row["chunks"]), "ways": ways}))
 
     def rows(self, unit: WorkUnit, chunk: int | None = None) -> pa.Table:
         """The sources of `unit`, or of one of its chunks; nothing else of the plan is read.
 
-        Raises CatalogueError where the plan holds no such unit.
+        Raises CatalogueError where the plan is damaged or holds no such unit.
         """
-        with self.storage.open(unit.part) as file:
-            parquet = pq.ParquetFile(file)
-            table = parquet.read_row_group(_row_group(parquet.metadata, unit))
+        try:
+            with self.storage.open(unit.part) as file, _sound(unit.part):
+                parquet = pq.ParquetFile(file)
+                table = parquet.read_row_group(_row_group(parquet.metadata, unit))
+        except FileNotFoundError as error:
+            raise CatalogueError(f"{unit.part} is planned but is not there") from error
         table = table.replace_schema_metadata(None)
         if chunk is None:
             return table
@@ -158,7 +170,7 @@ class Plan:
         """The survey's table of tiles as `keep_tiles` stored it, None where it was not."""
         if not self.storage.exists(TILES):
             return None
-        with self.storage.open(TILES) as file:
+        with self.storage.open(TILES) as file, _sound(TILES):
             return pq.read_table(file)
 
 
@@ -195,7 +207,7 @@ def _summary(storage: Storage, name: str) -> PlanSummary | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise CatalogueError(f"{storage.shown}/{name} is no plan of this version: {error}") from error
+        raise CatalogueError(unreadable(f"{storage.shown}/{name}", error)) from None
 
 
 def keep_tiles(storage: Storage, tiles: pa.Table) -> None:
@@ -203,6 +215,24 @@ def keep_tiles(storage: Storage, tiles: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(tiles, sink, compression="zstd")
     storage.replace(TILES, sink.getvalue().to_pybytes())
+
+
+def _named(unit: WorkUnit) -> WorkUnit:
+    """The unit, whose id and part become names of files. Raises ValueError where one would lead elsewhere."""
+    if not _ID.fullmatch(unit.unit_id) or not _PART.fullmatch(unit.part):
+        raise ValueError(f"no unit: {unit.unit_id!r} of {unit.part!r}")
+    return unit
+
+
+@contextmanager
+def _sound(name: str) -> Iterator[None]:
+    """Tell a damaged file from a disk or store that does not answer, which may the next time."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        if getattr(error, "errno", None) is not None:  # of the system; those of Arrow's own have no number
+            raise
+        raise CatalogueError(f"{name} is damaged: {error}") from error
 
 
 def _row_group(metadata: pq.FileMetaData, unit: WorkUnit) -> int:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
+from yaml import YAMLError
 
 from pipeline.errors import ArchiveUnreachable, JobError
 from pipeline.sources.votable import open_votable
@@ -198,7 +199,10 @@ def _ecsv(name: str, path: Path) -> OpenTable:
     """An ECSV table: whole, in memory."""
     from astropy.table import Table
 
-    table = Table.read(path, format="ascii.ecsv")
+    try:
+        table = Table.read(path, format="ascii.ecsv")
+    except (TypeError, AttributeError, RecursionError, YAMLError) as error:
+        raise ValueError(f"no ECSV: {error}") from error
 
     def read(columns: Sequence[str], _: Collection[str]) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(table), BATCH_ROWS):

@@ -78,12 +78,12 @@ def _centred(header: Mapping[str, Any], shape: tuple[int, int], name: str) -> Pi
 
 
 def _celestial(header: Mapping[str, Any], name: str) -> WCS:
-    cards = Header([(key, value) for key, value in header.items() if len(key) <= 8 and value is not None])
     try:
+        cards = Header([(key, value) for key, value in header.items() if len(key) <= 8 and value is not None])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)
             wcs = WCS(cards, naxis=2).celestial
-    except (ValueError, MemoryError, InconsistentAxisTypesError) as error:
+    except (ValueError, TypeError, AttributeError, MemoryError, InconsistentAxisTypesError) as error:
         raise BadImage(f"{name}: no usable WCS: {' '.join(str(error).split())[:200]}") from error
     if wcs.naxis != 2 or not wcs.has_celestial:
         raise BadImage(f"{name}: its WCS is not of the sky: CTYPE {header['CTYPE1']}, {header['CTYPE2']}")

@@ -1,7 +1,7 @@
 """Take the scheduler through as many random histories as there is patience for, on all cores.
 
-python -m tests.soak --histories 100000            # prints the failing seed, if any, and how to replay it
-python -m tests.soak --seed 7 --histories 1 -v     # one history, event by event
+python -m tests.histories --histories 100000            # prints the failing seed, if any, and how to replay it
+python -m tests.histories --seed 7 --histories 1 -v     # one history, event by event
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _play_all(seeds: range) -> tuple[int, str]:
         try:
             events += _play(seed)
         except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError):
-            replay = f"python -m tests.soak --seed {seed} --histories 1 -v"
+            replay = f"python -m tests.histories --seed {seed} --histories 1 -v"
             return events, f"{traceback.format_exc()}seed {seed} fails; replay it with\n    {replay}"
     return events, ""
 

@@ -1,0 +1,163 @@
+"""Spoilt files of every kind, a few of them; `make fuzz` reads 10,000 of each. What it has found stands below."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from pipeline.archives.cache import Cache, Facts
+from pipeline.archives.heads import head_of
+from pipeline.archives.images import FitsImage
+from pipeline.archives.policy import CacheSection
+from pipeline.catalogue.commits import committed_table, manifest_name, parquet_name
+from pipeline.catalogue.verify import verify
+from pipeline.errors import BadImage, CatalogueError, JobError
+from pipeline.job import load_job
+from pipeline.planner.plan import open_plan
+from pipeline.storage import Storage
+from pipeline.surveys.wcs import linearised
+from tests.catalogue_rows import commit, plan_rows, table_of
+from tests.fuzz import child
+from tests.fuzz.campaign import fuzz
+from tests.fuzz.child import Child, Outcome
+from tests.fuzz.specimens import specimens
+from tests.plans import planned, sky
+from tests.skies import tan_header
+from tests.source_tables import read
+
+EXAMPLES = 20
+KINDS = (
+    *("fits.cube", "fits.plain", "fits.rice", "sweep", "table.fits", "table.csv", "table.parquet", "table.vot"),
+    *("table.ecsv", "job", "checkpoint", "sidecar", "object", "manifest", "unit", "plan/plan.json"),
+    *("plan/units.parquet", "plan/part-00000.parquet"),
+)
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Child]:
+    with Child(specimens()) as made:
+        yield made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_spoilt_file_ends_in_a_result_or_an_error_of_our_own(reader: Child, kind: str) -> None:
+    campaign = fuzz(reader, kind, EXAMPLES, seed=1)
+    assert campaign.examples >= EXAMPLES // 2
+    assert {place: finding.words for place, finding in campaign.findings.items()} == {}
+
+
+def test_a_sound_file_is_read(reader: Child) -> None:
+    """Else nothing that is spoilt would be looked at either."""
+    for kind in KINDS:
+        assert reader.read(kind, reader.specimens[kind].data) == Outcome(refused=False), kind
+
+
+def test_a_dead_and_a_foreign_answer_are_findings(reader: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reader.read("nonsense", b"").finding.startswith("CRASH")  # the child dies of a kind that it has not
+    assert reader.read("object", b"x") == Outcome(False)  # and is there again
+    monkeypatch.setattr(child, "SILENCE", 0.0)
+    assert reader.read("object", b"x").finding.startswith("HANG")
+
+
+def test_cards_that_are_no_text_are_a_bad_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.fits"
+    fits.PrimaryHDU(np.zeros((4, 4), ">f4")).writeto(path)
+    path.write_bytes(path.read_bytes().replace(b"NAXIS1", b"NAX\xf1S1"))
+    with pytest.raises(BadImage, match=r"^a\.fits: "):
+        FitsImage(path, "a.fits")
+
+
+@pytest.mark.parametrize("side", ["-99999", "1E10", "99999999999"])
+def test_a_header_that_promises_no_possible_size_is_a_bad_image(side: str) -> None:
+    stream = io.BytesIO()
+    fits.PrimaryHDU(np.zeros((4, 4), ">f4")).writeto(stream)
+    card = b"NAXIS1  =" + b"4".rjust(21)
+    data = stream.getvalue().replace(card, b"NAXIS1  =" + side.encode().rjust(21))
+    with pytest.raises(BadImage, match=r"^a\.fits: its headers promise"):
+        head_of(data, "a.fits")
+
+
+def test_a_size_without_a_value_is_a_bad_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.fits"
+    fits.PrimaryHDU(np.zeros((4, 4), ">f4")).writeto(path)
+    path.write_bytes(path.read_bytes().replace(b"NAXIS1  =" + b"4".rjust(21), b"NAXIS1  =" + b" " * 21))
+    with pytest.raises(BadImage, match=r"^a\.fits: "):
+        FitsImage(path, "a.fits")
+
+
+@pytest.mark.parametrize("spoilt", [{"CTYPE1": 7}, {"CUNIT1": "25\x0e5"}])
+def test_a_wcs_that_astropy_cannot_hold_is_a_bad_image(spoilt: dict[str, object]) -> None:
+    with pytest.raises(BadImage, match="no usable WCS"):
+        linearised(tan_header(150.0, 2.0, 20) | spoilt, (20, 20), (150.0, 2.0), "a.fits")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"name: \xff\xfe", "not YAML"),
+        (b"name: " + b"[" * 5000, "nested"),
+        (b"name: &a [*a]", "nested"),
+        (b"name: 2020-13-45", "month must be"),
+        (b"name: !!python/object/apply:os.system [id]", "could not determine a constructor"),
+        (b"\n".join(b"k%d: &a%d [%s]" % (n, n, b"*a%d," % (n - 1) * 10 if n else b"x") for n in range(9)), "values"),
+    ],
+    ids=["bytes", "deep", "endless", "date", "object", "laughs"],
+)
+def test_a_job_that_no_person_wrote_is_refused(tmp_path: Path, text: bytes, said: str) -> None:
+    (tmp_path / "job.yaml").write_bytes(text)
+    with pytest.raises(JobError, match=said):
+        load_job(str(tmp_path / "job.yaml"), environment={})
+
+
+def test_an_ecsv_without_a_header_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sky.ecsv").write_text("# %ECSV 1.0\n# ---\n# \nOBJID ra\n1 2\n")
+    with pytest.raises(JobError, match=r"sky\.ecsv"):
+        read(tmp_path / "sky.ecsv")
+
+
+@pytest.mark.parametrize("sidecar", ["[" * 100_000, '{"sha256": "../../../victim"}', '{"sha256": 7}', "{}", "null"])
+def test_a_sidecar_that_is_none_leads_nowhere_and_its_file_is_fetched_anew(tmp_path: Path, sidecar: str) -> None:
+    """`../../../victim` would be read, found to be other bytes, and removed."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"of somebody else")
+    cache = Cache(CacheSection(url=str(tmp_path / "cache")))
+    calls: list[Path] = []
+
+    def fetch(target: Path) -> Facts:
+        calls.append(target)
+        target.write_bytes(b"pixels")
+        return Facts("https://a/b", sha256="ab" * 32, size=6)
+
+    cache.file("key", tmp_path, fetch)
+    next((tmp_path / "cache").glob("names/*/*")).write_text(sidecar)
+    assert cache.file("key", tmp_path, fetch).fetched and len(calls) == 2
+    assert victim.read_bytes() == b"of somebody else"
+
+
+@pytest.mark.parametrize("name", ["plan/units.parquet", "plan/part-00000.parquet"])
+def test_a_damaged_plan_stops_the_run_and_says_which_file(tmp_path: Path, name: str) -> None:
+    planned(sky(40), tmp_path)
+    (tmp_path / name).write_bytes(b"PAR1 and no more")
+    made = open_plan(Storage(str(tmp_path)))
+    assert made is not None
+    with pytest.raises(CatalogueError, match=f"{name} is damaged"):
+        made.rows(next(made.units()))
+
+
+def test_a_committed_file_that_is_no_parquet_is_named_though_its_checksum_holds(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    commit(storage, table_of(plan_rows(5)), "ab12")
+    facts = json.loads(storage.read(manifest_name("ab12", 1)))
+    (tmp_path / parquet_name("ab12", 1)).write_bytes(b"PAR1")
+    facts |= {"sha256": hashlib.sha256(b"PAR1").hexdigest(), "bytes": 4}
+    (tmp_path / manifest_name("ab12", 1)).write_text(json.dumps(facts))
+    assert "0001.parquet is no Parquet file" in " ".join(verify(storage).problems)
+    with pytest.raises(CatalogueError, match="is no Parquet file"):
+        committed_table(storage, "ab12", 1)
