@@ -27,13 +27,18 @@ def main(folder: Path) -> int:
     stop = StopRequest()
     with stop.listening():
         while not stop():
-            number = len(list((folder / "done").iterdir()))
-            output = folder / "disk" / f"round-{number:04d}"
-            if _whole(job, output, stop, folder / "driver.log"):
-                (folder / "done" / f"{number:04d}").touch()
-                if (folder / "stop").exists():
-                    return 0
+            if _next(job, folder, stop) and (folder / "stop").exists():
+                return 0
     return 75
+
+
+def _next(job: Job, folder: Path, stop: StopRequest) -> bool:
+    """Go on with the first catalogue that is not whole; whether it is now."""
+    number = len(list((folder / "done").iterdir()))
+    whole = _whole(job, folder / "disk" / f"round-{number:04d}", stop, folder / "driver.log")
+    if whole:
+        (folder / "done" / f"{number:04d}").touch()
+    return whole
 
 
 def _whole(job: Job, output: Path, stop: StopRequest, journal: Path) -> bool:

@@ -12,14 +12,13 @@ from typing import Any
 import psutil
 from ray.cluster_utils import Cluster
 
-# A dead node is noticed after 5 s instead of 15 s; a busy machine may take its time to start one.
+# A dead node is noticed after 5 s instead of 15 s.
 HEALTH_CHECKS = {
     "health_check_initial_delay_ms": 5000,
     "health_check_period_ms": 1000,
     "health_check_timeout_ms": 10_000,
     "health_check_failure_threshold": 5,
 }
-PATIENCE = "300"  # s
 NODE = {"num_cpus": 2, "object_store_memory": 80_000_000}
 NODES = 2
 ROLES = ("load_chunk", "commit_unit", "PredictActor", "HostLimits", "IDLE")  # as Ray names its workers
@@ -80,7 +79,6 @@ def nodes(clock: Path) -> Iterator[Nodes]:
     root = Path(__file__).parents[2]
     os.environ["PYTHONPATH"] = f"{Path(__file__).parent / 'clock'}:{root}"
     os.environ["SOAK_CLOCK"] = str(clock)
-    os.environ["RAY_raylet_start_wait_time_s"] = PATIENCE  # noqa: SIM112 so Ray spells it
     head = {"num_cpus": 0, "object_store_memory": 80_000_000, "_system_config": HEALTH_CHECKS}
     cluster: Any = Cluster(initialize_head=True, head_node_args=head)
     try:
