@@ -14,7 +14,7 @@ from pipeline.training.recipe import parse_recipe, plain, read_recipe
 from tests.training_sets import recipe, tree
 
 JOBS = Path(__file__).parent.parent / "jobs/training"
-BASES = ("optical.yaml", "radio.yaml", "gpu.yaml")  # other files extend the first two; the last is a list
+BASES = ("optical.yaml", "radio.yaml", "gpu.yaml", "cpu.yaml")  # the first two are extended; the others are lists
 
 
 @pytest.mark.parametrize("path", [path for path in sorted(JOBS.glob("*.yaml")) if path.name not in BASES], ids=str)

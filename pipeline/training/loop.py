@@ -148,6 +148,10 @@ class Trainer:
         images = augmented(images, frames, recipe.config.size, recipe.augmentation, draw)
         layout = torch.channels_last if how.channels_last else torch.contiguous_format
         self.module.train()
+        if how.norms_stand:
+            for part in self.module.modules():
+                if isinstance(part, nn.BatchNorm2d):
+                    part.eval()
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(not frozen(name, recipe.objective, progress))
         with torch.autocast(self._device.type, torch.bfloat16, enabled=how.precision == "bfloat16"):

@@ -114,6 +114,7 @@ class Optimisation:
     balance: float = 1.0  # 0 draws classes as they are, 1 equally often, between: shares ** (1 - balance)
     precision: Precision = "float32"
     channels_last: bool = True
+    norms_stand: bool = False  # batch norms keep the statistics that they have: training then sees what serving does
 
 
 @dataclass(frozen=True)
