@@ -6,7 +6,7 @@ DEMO ?= demo
 MINUTES ?= 60
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test check lint types imports tests soak histories fuzz bench clean
+.PHONY: run test check lint types imports tests soak histories fuzz rehearse bench clean
 
 $(BIN)/pipeline: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +45,9 @@ histories: $(BIN)/pipeline
 
 fuzz: $(BIN)/pipeline
 	$(BIN)/python -m tests.fuzz --examples 10000
+
+rehearse: $(BIN)/pipeline
+	$(BIN)/python -m tests.rehearsal
 
 bench: $(BIN)/pipeline
 	$(BIN)/python -m tests.benchmarks.engine_vs_ray_data

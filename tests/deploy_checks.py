@@ -127,6 +127,8 @@ def _check_submission(cron: Any, cluster: str) -> None:
     first, _, second = container.args[0].replace("\\\n", " ").partition(" || true\n")
     freed = shlex.split(first)
     require(freed[:3] == ["ray", "job", "delete"], f"expected ray job delete, got {freed[:3]}")
+    tokens = [variable.source.secret.name for variable in container.env if variable.source is not None]
+    require(tokens == [cluster], f"the submission needs the token of {cluster}, got {tokens}")
     words = shlex.split(second)
     require(words[:4] == ["exec", "ray", "job", "submit"], f"expected ray job submit, got {words[:4]}")
     require("--" in words, "the entrypoint follows --")

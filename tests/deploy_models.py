@@ -49,13 +49,25 @@ class Resources(_Strict):
         return self
 
 
+class SecretKey(_Strict):
+    name: Name
+    key: str
+
+
+class ValueSource(_Strict):
+    secret: Annotated[SecretKey, Field(alias="secretKeyRef")]
+
+
 class Variable(_Strict):
     name: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
-    value: str
+    value: str | None = None
+    source: Annotated[ValueSource | None, Field(alias="valueFrom")] = None
 
     @model_validator(mode="after")
     def _is_no_secret(self) -> Self:
-        if any(word in self.name for word in ("SECRET", "TOKEN", "PASSWORD", "ACCESS_KEY")):
+        if (self.value is None) == (self.source is None):
+            raise ValueError(f"{self.name} needs a value or a source of it")
+        if self.value is not None and any(word in self.name for word in ("SECRET", "TOKEN", "PASSWORD", "ACCESS_KEY")):
             raise ValueError(f"{self.name} must come from a secret")
         return self
 
@@ -170,8 +182,13 @@ class Autoscaler(_Strict):
     idle_timeout: Annotated[Seconds, Field(alias="idleTimeoutSeconds")]
 
 
+class Authentication(_Strict):
+    mode: Literal["token"]
+
+
 class RayClusterSpec(_Strict):
     version: Annotated[str, Field(alias="rayVersion")]
+    authentication: Annotated[Authentication, Field(alias="authOptions")]
     head: Annotated[Head, Field(alias="headGroupSpec")]
     workers: Annotated[list[Workers], Field(alias="workerGroupSpecs", min_length=1)]
     autoscaling: Annotated[bool, Field(alias="enableInTreeAutoscaling")] = False

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from pre_commit.clientlib import load_config  # type: ignore[import-untyped]
 from ray._common.usage import usage_constants
+from ray._private.authentication import authentication_constants, authentication_token_setup
 from ray.dashboard.modules.job import job_supervisor
 from ray.scripts import symmetric_run
 
@@ -38,6 +39,7 @@ RAYJOB, RAYCRONJOB, CRONJOB = (f"kuberay/{name}.yaml" for name in ("rayjob", "ra
 SLURM, CLOUD, DOCKERFILE = "slurm/pipeline.sbatch", "cloud/cluster.yaml", "Dockerfile"
 FILES = (RAYJOB, RAYCRONJOB, CRONJOB, SLURM, CLOUD, DOCKERFILE)
 
+MODULES = (symmetric_run, job_supervisor, usage_constants, authentication_constants, authentication_token_setup)
 # file: (what stands there, the mistake). One of each kind at least: a key, something required, a type or resource.
 MISTAKES: dict[str, list[tuple[str, str]]] = {
     RAYJOB: [
@@ -56,6 +58,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("--survey decals", "--survey decal"),
         ("- name: RAY_JOB_STOP_WAIT_TIME_S", "- name: AWS_SECRET_ACCESS_KEY"),
         ("serviceType: ClusterIP", "serviceType: LoadBalancer"),
+        ("mode: token", "mode: disabled"),
     ],
     RAYCRONJOB: [
         ("suspend:", "suspended:"),
@@ -74,6 +77,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("enableInTreeAutoscaling: true", "enableInTreeAutoscaling: false"),
         ("--submission-id", "--submission"),
         ("galaxy-decals-nightly ||", "galaxy-decals-night ||"),
+        ("{name: galaxy, key: auth_token}", "{name: galaxies, key: auth_token}"),
         ("http://galaxy-head-svc:8265", "http://galaxy-head:8265"),
         ("engine.actors=1", "engine.actor=1"),
         ("maxReplicas: 2", "maxReplicas: -1"),
@@ -197,11 +201,11 @@ def test_slurms_signal_reaches_the_driver_alone_and_the_job_is_requeued(tmp_path
 def test_the_readme_shows_commands_that_exist() -> None:
     text = (DEPLOY / "README.md").read_text()
     blocks = "\n".join(re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
-    before = r"(?:galaxy-pipeline:\S+|-- pipeline|slurm/pipeline.sbatch) +"
+    before = r"(?:galaxy-pipeline:\S+|-- pipeline|slurm/pipeline.sbatch|bin/pipeline(?= run)) +"
     commands = re.findall(before + r"((?:run |--).*)$", blocks, re.MULTILINE)
-    assert len(commands) == 3
+    assert len(commands) == 6
     for command in commands:
-        check_pipeline(["pipeline", "run", *shlex.split(command.removeprefix("run "))])
+        check_pipeline(["pipeline", "run", *shlex.split(command.removeprefix("run ").partition(" >>")[0])])
     named = set(re.findall(r"\bdeploy/[A-Za-z/._-]+[A-Za-z]", text))
     assert named >= {f"deploy/{name}" for name in FILES}
     assert all((ROOT / path).exists() for path in named)
@@ -223,9 +227,9 @@ def test_the_ray_and_python_of_every_file_are_those_of_the_constraints() -> None
 
 def test_the_variables_that_tune_ray_are_read_by_this_ray() -> None:
     texts = "\n".join(file.read_text() for file in DEPLOY.rglob("*") if file.is_file())
-    sources = [inspect.getsource(module) for module in (symmetric_run, job_supervisor, usage_constants)]
-    variables = set(re.findall(r"\bRAY_[A-Z_]+\b", texts)) - {"RAY_HEAD_IP"}  # the launcher's own
-    assert len(variables) == 3
+    sources = [inspect.getsource(module) for module in MODULES]
+    variables = set(re.findall(r"\bRAY_[A-Z_]+\b", texts)) - {"RAY_HEAD_IP", "RAY_AUTH_TOKEN"}
+    assert len(variables) == 4  # the launcher reads the one, Ray's C++ the other (docs.ray.io, token-auth)
     assert all(any(variable in source for source in sources) for variable in variables)
 
 

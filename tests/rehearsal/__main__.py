@@ -1,0 +1,222 @@
+"""Rehearse deploy/ with what one machine has: `make rehearse`, as root, about ten minutes.
+
+Slurm: deploy/slurm/pipeline.sbatch itself, with real `ray symmetric-run`, on two nodes with addresses of their own;
+`srun` and `scontrol` are faked. It is told to stop as Slurm does, requeues itself, and goes on.
+
+Kubernetes: `ray start` on a head without CPUs and on two workers, the CronJob's own script with its addresses
+replaced, a second submission while the first runs, a worker that is evicted, and a night after in which nothing is new.
+
+Both end with the catalogue of an undisturbed run. Prints one line a step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from pipeline.executors.state import run_state
+from pipeline.storage import Storage
+from tests.deploy_checks import ROOT
+from tests.rehearsal.nodes import Node, nodes, wait_for
+from tests.runs import assert_equal_catalogues, committed_rows, summary_of, tiny_checkpoint, undisturbed
+
+SIZES = ["--set", "units.sources=8", "--set", "units.chunk=4", "--set", "ways.use=[file]"]
+SCONTROL = """#!/usr/bin/env bash
+case "$1" in
+  show) printf '%s\\n' $NODE_ADDRESSES ;;
+  requeue) echo "$2" >> "$SHARED/requeued" ;;
+esac
+"""
+SRUN = """#!/usr/bin/env bash
+# As srun: the same command with the same environment on every node. The others wait for a file that says it.
+while [[ "$1" == --* ]]; do shift; done
+{ export -p | grep -E ' (RAY|OMP)_'; printf '%q ' "$@"; } > "$SHARED/command.new"
+mv "$SHARED/command.new" "$SHARED/command"
+"$@"
+"""
+OTHER_NODE = 'while [[ ! -e "$SHARED/command" ]]; do sleep 0.2; done; bash -c "$(<"$SHARED/command")"'
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{time.strftime('%H:%M:%S', time.gmtime())} {text}\n")
+    sys.stdout.flush()
+
+
+def require(holds: bool, what: str) -> None:
+    if not holds:
+        raise SystemExit(f"FAILED: {what}")
+    say(f"  {what}")
+
+
+def committed(output: Path) -> int:
+    return len(list(output.glob("units/*/*/*.json")))
+
+
+def arguments(sky: Path, checkpoint: Path, output: Path) -> list[str]:
+    line = ["--survey", "decals", "--mirror", str(sky), "--output", str(output)]
+    return [*line, "--set", f"networks.dmagnet.checkpoint={checkpoint}", *SIZES]
+
+
+class Slurm:
+    """The batch script on two nodes."""
+
+    def __init__(self, members: list[Node], folder: Path, line: list[str]) -> None:
+        self._members, self._folder, self._line = members, folder, line
+        (folder / "bin").mkdir()
+        for name, text in (("scontrol", SCONTROL), ("srun", SRUN)):
+            (folder / "bin" / name).write_text(text)
+            (folder / "bin" / name).chmod(0o755)
+
+    def __call__(self, during: Callable[[], bool] | None = None) -> int:
+        """One allocation; SIGTERM to the batch script, as `--signal=B:TERM@300` sends it, once `during` holds."""
+        environment = {
+            "PATH": f"{self._folder / 'bin'}:{os.environ['PATH']}",
+            "SHARED": str(self._folder),
+            "NODE_ADDRESSES": " ".join(node.address for node in self._members),
+            "VENV": sys.prefix,
+            "SLURM_JOB_ID": "42",
+            "SLURM_JOB_NODELIST": "gpr[1-2]",
+            "SLURM_JOB_NUM_NODES": str(len(self._members)),
+            "SLURM_CPUS_PER_TASK": "2",
+            "SLURM_GPUS_ON_NODE": "0",
+            "TMPDIR": str(self._folder),
+        }
+        (self._folder / "command").unlink(missing_ok=True)
+        first, *others = self._members
+        waiting = [node.start(["bash", "-c", OTHER_NODE], "worker.log", **environment) for node in others]
+        # The node's first process hands signals on to the script: the first of a namespace ignores them.
+        script = 'bash "$0" "$@" & echo $! > "$SHARED/script"; code=0; wait $! || code=$?; exit $code'
+        batch = first.start(
+            ["bash", "-c", script, str(ROOT / "deploy/slurm/pipeline.sbatch"), *self._line], "slurm.log", **environment
+        )
+        if during is not None:
+            wait_for("the point at which Slurm signals", during)
+            self._signal(first)
+        code = batch.wait(timeout=400)
+        for process in waiting:
+            process.terminate()
+            process.wait(timeout=60)
+        return code
+
+    def _signal(self, first: Node) -> None:
+        inside = (self._folder / "script").read_text().strip()
+        listed = subprocess.run(["ip", "netns", "pids", first.name], capture_output=True, text=True, check=True).stdout
+        for pid in listed.split():
+            status = Path(f"/proc/{pid}/status")
+            ids = [row.split()[1:] for row in status.read_text().splitlines() if row.startswith("NSpid")]
+            if ids and ids[0][-1] == inside and len(ids[0]) > 1:
+                os.kill(int(pid), signal.SIGTERM)
+                return
+        raise SystemExit("FAILED: the batch script is gone")
+
+
+def rehearse_slurm(folder: Path, sky: Path, checkpoint: Path) -> Path:
+    """Stopped by the scheduler, requeued, gone on with."""
+    say("Slurm: two nodes, ray symmetric-run, SIGTERM to the batch script, requeued")
+    output = folder / "slurm-output"
+    (shared := folder / "slurm").mkdir()
+    with nodes(shared, 2) as members:
+        allocation = Slurm(members, shared, arguments(sky, checkpoint, output))
+        code = allocation(during=lambda: committed(output) > 0)
+        require(code == 75, f"the stopped allocation ends with 75 (got {code}), {committed(output)} units committed")
+        require((shared / "requeued").read_text().split() == ["42"], "it requeued itself, once")
+        code = allocation()
+        require(code == 0, f"the next allocation goes on and ends with 0 (got {code})")
+    return output
+
+
+def rehearse_kubernetes(folder: Path, sky: Path, checkpoint: Path) -> Path:
+    """A head, two workers, the CronJob's script."""
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # as the operator gives it
+    say("Kubernetes: a head without CPUs, two workers, the CronJob's own script")
+    output = folder / "kubernetes-output"
+    (shared := folder / "kubernetes").mkdir()
+    with nodes(shared, 3) as (head, *workers):
+        start = ["ray", "start", "--block", "--object-store-memory=200000000", "--disable-usage-stats"]
+        address = f"http://{head.address}:8265"
+        head_words = ["--head", "--num-cpus=0", "--dashboard-host=0.0.0.0", f"--node-ip-address={head.address}"]
+        pods = [head.start([*start, *head_words], "head.log", RAY_JOB_STOP_WAIT_TIME_S="300")]
+        for node in workers:
+            words = ["--num-cpus=2", f"--address={head.address}:6379", f"--node-ip-address={node.address}"]
+            pods.append(node.start([*start, *words], "worker.log"))
+        script = cron_script(address, arguments(sky, checkpoint, output))
+        night = _submitted(script, shared / "night-1.log", address)
+        wait_for("the first commit", lambda: committed(output) > 0)
+        again = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=200)
+        require(again.returncode != 0, "a second submission while the first runs is refused")
+        state = run_state(Storage(str(output)))
+        require(state.writer is not None, f"status from outside: {state.committed} of {state.sources} committed")
+        pods[-1].terminate()  # an eviction
+        say("  a worker is evicted")
+        require(night.wait(timeout=400) == 0, "the night ends with success on the worker that is left")
+        first = summary_of(output)
+        night = _submitted(script, shared / "night-2.log", address)
+        require(night.wait(timeout=300) == 0, "the same id is free for the next night")
+        second = summary_of(output)
+        require((second["units_this_run"], second["bytes_read"]) == (0, 0), "which finds nothing new, fetches nothing")
+        require(second["snapshot"] == first["snapshot"], "and leaves the snapshot as it is")
+        for pod in pods:
+            pod.terminate()
+            pod.wait(timeout=60)
+    return output
+
+
+def cron_script(address: str, line: list[str]) -> str:
+    """The CronJob's script, with the addresses of this rehearsal."""
+    _, cron = yaml.safe_load_all((ROOT / "deploy/kuberay/cronjob.yaml").read_text())
+    text: str = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"][0]
+    text = text.replace("http://galaxy-head-svc:8265", address)
+    before, _, after = text.partition("pipeline run --update")
+    kept = after[after.index("--executor ray") :].replace("engine.gpus_per_actor=1", "engine.gpus_per_actor=0")
+    kept = kept.replace("engine.loads=32", "engine.loads=2")
+    words = " ".join(f"'{word}'" for word in line)
+    return f"set -euo pipefail; {before}env PYTHONPATH={ROOT} pipeline run --update {words} {kept}"
+
+
+def _submitted(script: str, log: Path, address: str) -> subprocess.Popen[bytes]:
+    wait_for(
+        "the job server",
+        lambda: (
+            subprocess.run(["ray", "job", "list", "--address", address], capture_output=True, check=False).returncode
+            == 0
+        ),
+    )
+    with log.open("wb") as file:
+        return subprocess.Popen(["bash", "-c", script], stdout=file, stderr=subprocess.STDOUT)
+
+
+def main() -> None:
+    """Both rehearsals, or one of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("places", nargs="*", choices=["slurm", "kubernetes"], default=["slurm", "kubernetes"])
+    chosen = parser.parse_args().places
+    if os.geteuid() != 0:
+        raise SystemExit("rehearse as root: nodes are network namespaces")
+    from pipeline.mock import MockSky, write_mock
+
+    os.environ["PYTHONPATH"] = str(ROOT)
+    with tempfile.TemporaryDirectory(prefix="rehearsal-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        sky = write_mock(folder / "sky", sky=MockSky(columns=2, rows=2, brick_pixels=500, galaxies=48, stars=8)).root
+        checkpoint = tiny_checkpoint(folder)
+        undisturbed(sky, checkpoint, folder / "undisturbed")
+        wanted = committed_rows(folder / "undisturbed")
+        say(f"an undisturbed run commits {wanted.num_rows} sources")
+        for place in chosen:
+            rehearse = rehearse_slurm if place == "slurm" else rehearse_kubernetes
+            assert_equal_catalogues(committed_rows(rehearse(folder, sky, checkpoint)), wanted)
+            say("  the catalogue is that of the undisturbed run")
+
+
+if __name__ == "__main__":
+    main()
