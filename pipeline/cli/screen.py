@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.executors import watch
     from pipeline.executors.session import Reporter
 
+_NUMBER = int | float | Decimal | None  # DuckDB sums and counts into decimals
 EXTRAS = {
     **dict.fromkeys(("torch", "ray", "astropy", "fitsio", "safetensors"), "run"),
     **dict.fromkeys(("PIL", "matplotlib"), "train"),
@@ -88,7 +90,10 @@ def grid(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, figures: bool
     """
     texts = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, [name, *(row[i] for row in texts)])) for i, name in enumerate(columns)]
-    right = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(columns))]
+    right = [
+        bool(rows) and all(isinstance(row[i], int | float | Decimal | None) for row in rows)
+        for i in range(len(columns))
+    ]
     if figures:
         right = [number > 0 for number in range(len(columns))]
 

@@ -27,7 +27,7 @@ BRICK = 0.25  # deg
 CLASSES = ("round", "in_between", "cigar", "edge_on", "spiral", "merger")
 BANDS = ("g", "r", "z")
 SKY = (0.0, -20.0)  # deg, where the strip begins
-WIDTH = 180.0  # deg of RA
+WIDTH = 360.0  # deg of RA
 
 
 @dataclass(frozen=True)
