@@ -8,6 +8,7 @@ archive; where a fault is permanent, exactly the rows that need the file must sa
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -39,6 +40,31 @@ SETTINGS = FAST.model_copy(update={"default": PATIENT.model_copy(update={"timeou
 UNHURRIED = FAST.model_copy(update={"default": PATIENT.model_copy(update={"timeout": 60.0})})
 WITHOUT_SUMS = tuple(kind for kind in Fault if kind is not Fault.FLIP)  # parts of files have no checksum
 KINDS: dict[Way, tuple[Fault, ...]] = {"file": tuple(Fault), "ranges": WITHOUT_SUMS, "cutout": WITHOUT_SUMS}
+
+HEX = "[0-9a-f]{16}"
+Said = tuple[Fault | int, Status, str]
+"""A fault that stays, and the status and the end of the reason of the rows that it hits."""
+_DOWN: tuple[Said, ...] = (
+    (403, Status.ARCHIVE_ERROR, r": HTTP 403$"),
+    (Fault.UNAVAILABLE, Status.ARCHIVE_ERROR, r": HTTP 503 \(7 requests\)$"),
+    (Fault.RESET, Status.ARCHIVE_ERROR, r": ReadError \(7 requests\)$"),
+)
+PAGE = r": the answer is no FITS file, it starts with b'<!DOCTYPE' \(7 requests\)$"
+SAID: dict[Way, tuple[Said, ...]] = {
+    "file": (
+        *_DOWN,
+        (Fault.PAGE, Status.ARCHIVE_ERROR, PAGE),
+        (Fault.SHORT_WITHOUT_LENGTH, Status.ARCHIVE_ERROR, r": .*cut short.* \(7 requests\)$"),
+        (Fault.FLIP, Status.BAD_IMAGE, rf": its SHA-256 {HEX} is not the published {HEX}$"),
+    ),
+    "ranges": _DOWN,
+    "cutout": (
+        *_DOWN,
+        (500, Status.ARCHIVE_ERROR, r": HTTP 500 twice$"),
+        (Fault.BANDS, Status.BAD_IMAGE, r": BANDS is 'zrgy', asked for 'grz'$"),
+        (Fault.NAN, Status.BAD_IMAGE, r": band z is NaN in every pixel$"),
+    ),
+}
 
 
 def healthy(path: str, attempt: int) -> None:
@@ -199,10 +225,13 @@ def _one(archive: FaultyArchive, way: Way, seed: int, injected: Counter[str]) ->
     rows = differing(archive.loaded(way, transient(seed, kinds=KINDS[way])), planned.truth)
     injected.update(str(logged.fault) for logged in archive.proxy.log if logged.fault is not None)
     asked = sorted({logged.path for logged in archive.proxy.log if "coadd" in logged.path or "viewer" in logged.path})
-    named = asked[seed % len(asked)]
-    spoilt = archive.loaded(way, permanent((403, Fault.UNAVAILABLE)[seed % 2], named))
-    bad = {number for number, status in enumerate(column(spoilt, "status")) if status == Status.ARCHIVE_ERROR}
+    named, (fault, status, message) = asked[seed % len(asked)], SAID[way][seed % len(SAID[way])]
+    spoilt = archive.loaded(way, permanent(fault, named))
+    injected[f"{fault}, always"] += 1
+    bad = {number for number, found in enumerate(column(spoilt, "status")) if found == status}
+    reasons = column(spoilt, "reason")
     rows += sorted(bad ^ planned.needs(archive.tree, named.lstrip("/")))
+    rows += [number for number in bad if not re.search(message, reasons[number])]
     rows += [number for number in differing(spoilt, planned.truth) if number not in bad]
     for row in rows:
         sys.stdout.write(f"seed {seed}, way {way}: row {row} is not as it should be\n")

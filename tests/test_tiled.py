@@ -16,9 +16,10 @@ from pipeline.surveys.euclid import EuclidConfig
 from pipeline.surveys.first import FirstConfig
 from pipeline.surveys.hips import HipsConfig
 from pipeline.surveys.moc import Moc
+from pipeline.surveys.panstarrs import PanstarrsConfig
 from pipeline.surveys.sdss import SdssConfig
 from pipeline.surveys.tan import Tan
-from pipeline.surveys.tiled import Objects, TiledSurvey
+from pipeline.surveys.tiled import Covered, Objects, TiledSurvey
 from pipeline.surveys.tiles import TilesConfig
 from tests.skies import SCATTERED, Blob, BrickSky
 from tests.survey_services import FirstServer
@@ -149,12 +150,24 @@ def test_outside_its_moc_a_survey_of_objects_asks_for_nothing() -> None:
     survey = FirstConfig(moc="first.fits").build(None)
     assert survey.tiles(np.array([10.0]), np.array([20.0])).tolist() == ["010.000000+20.000000"]
     inside = Moc.of(pa.table({"UNIQ": [4]}))  # the first of the twelve: RA 0 to 90, Dec 0 to 90 in part
-    limited = replace(survey, ground=Objects(inside))
+    limited = replace(survey, ground=Covered(Objects(), inside))
     assert limited.tiles(np.array([45.0, 200.0]), np.array([40.0, -40.0])).tolist() == ["045.000000+40.000000", ""]
     server = FirstServer(sky_of(200.0, -40.0))
     with pytest.raises(NoCoverage):
         limited.cut(server, Source(1, 200.0, -40.0, ""), 270.0)
     assert server.asked == []
+
+
+def test_outside_its_moc_no_stack_of_panstarrs_is_asked_for() -> None:
+    config = PanstarrsConfig(moc="ps1.fits")
+    assert [found.path for found in config.tile_lists] == ["ps1.fits"]
+    ra, dec = np.array([45.0, 45.0]), np.array([40.0, -20.0])
+    everywhere = PanstarrsConfig().build(None).tiles(ra, dec)
+    limited = config.build(pa.table({"UNIQ": [4]}))
+    assert all(everywhere)
+    assert limited.tiles(ra, dec).tolist() == [everywhere[0], ""]
+    with pytest.raises(NoCoverage):
+        limited.cut(Archive(), Source(1, 45.0, -20.0, ""), 60.0)
 
 
 def test_previews_say_so_in_the_row() -> None:

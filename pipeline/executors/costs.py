@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pipeline.executors.limits import Limits
+from pipeline.planner.ways import PIXEL_SECONDS, SOURCE_SECONDS
 
 IMAGE_BYTES = 3 * 256 * 256  # of one image in the object store: uint8, the default contract
 TILES_WITH_GALAXIES = 304_000  # bricks of 0.0625 deg2 in 19,000 deg2 (engine-catalogue-ops.md 6, assumed there)
@@ -19,9 +20,9 @@ class Costs:
     file_bytes: float = 13.72e6  # one band of a brick, Rice 100x100 (archives.md 3.3); maskbits are far smaller
     files_tile: float = 4  # g, r, z and maskbits
     bands_tile: float = 3
-    section_seconds: float = 5.4e-3  # one cutout of one file by section, fitsio (archives.md 3.4)
-    whole_seconds: float = 0.471  # one file decoded whole, fitsio (archives.md 3.4)
-    draw_seconds: float = 0.42e-3  # stretch of one image (engine-catalogue-ops.md 6)
+    section_seconds: float = 0.87e-3  # one cutout of one file, 29 a file (tests/benchmarks/decode.py: 385 objects/s)
+    whole_seconds: float = 3600**2 * PIXEL_SECONDS["rice"]  # every tile of one file decoded, once
+    draw_seconds: float = SOURCE_SECONDS
     store_seconds_byte: float = 12e-3 / 25e6  # copy and page faults into the object store (same, 1.1)
     latency_seconds: float = 0.08  # of one request (archives.md 3.3, the distance that was tried there)
     load_bytes_second: float = 80e6  # of one load: 8 connections of 10 MB/s (archives.md 3.3)
@@ -76,7 +77,7 @@ class Workload:
         return max(1, round(self.chunks / max(1, self.units)))
 
     def load_of(self, rows: int, costs: Costs) -> Load:
-        """A chunk of so many rows. A file is decoded by section, or whole once that is cheaper."""
+        """A chunk of so many rows. Of a file the tiles that are touched are decoded, at most all of them."""
         tiles = rows * self.openings / max(1, self.sources)
         files = tiles * costs.files_tile
         sections = rows * costs.files_tile * costs.section_seconds
@@ -101,8 +102,8 @@ class Cluster:
     def of_gpus(cls, gpus: int, cores: int = 16, archive: float = 10e9, requests: float = math.inf) -> Cluster:
         """Nodes of one GPU with so many load cores, and an archive of so many bytes and requests a second.
 
-        The defaults are a mirror of 10 GB/s and somewhat more than the 11 cores that one A100 needs for the stretch
-        alone (engine-catalogue-ops.md 6). Assumed: a link of 25 Gbit/s and 20 GB of images a node.
+        The defaults are a mirror of 10 GB/s and 16 cores a GPU. Assumed: a link of 25 Gbit/s and 20 GB of images a
+        node.
         """
         network = min(archive, 25e9 / 8 * gpus)
         return cls(gpus, cores * gpus, network, requests, bytes_cap=20e9 * gpus)

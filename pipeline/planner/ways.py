@@ -27,12 +27,12 @@ NEIGHBOUR_REQUESTS = 3  # of a neighbour's file by ranges: its head, and the str
 NEIGHBOUR_BYTES = 0.3e6  # of those
 UNKNOWN_BYTES = 3 * 424 * 424 * 4  # of a file whose layout the survey does not know: as a cutout (archives.md 1.2)
 
-# CPU seconds on one core. Assumed, of the size that trials on an EPYC virtual machine gave; not calibrated yet.
-PIXEL_SECONDS = {"rice": 7e-9, "hcompress": 12e-9, "gzip": 15e-9, "plain": 1e-9}
-OPEN_SECONDS = 1.5e-3  # of a file: headers, table of tiles
-REQUEST_SECONDS = 2e-3
-BYTE_SECONDS = 3e-9  # received, hashed, written
-SOURCE_SECONDS = 4e-3  # of a source: its cutout put together and drawn
+# CPU seconds on one core of an EPYC virtual machine, measured by tests/benchmarks/load_costs.py.
+PIXEL_SECONDS = {"rice": 10e-9, "hcompress": 12e-9, "gzip": 47e-9, "plain": 1.3e-9}
+OPEN_SECONDS = 1.0e-3  # of a file: headers, table of tiles
+REQUEST_SECONDS = 1.9e-3
+BYTE_SECONDS = 1.7e-9  # received, checked, hashed, written
+SOURCE_SECONDS = 5.3e-3  # of a source: its cutout put together and drawn at 256 pixels
 
 
 @dataclass(frozen=True, slots=True)

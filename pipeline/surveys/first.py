@@ -16,9 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.data import Expected, Product, Source
 from pipeline.errors import JobError
 from pipeline.surveys import TileList
-from pipeline.surveys.moc import Moc
 from pipeline.surveys.served import address
-from pipeline.surveys.tiled import Objects, Service, TiledSurvey, Tree
+from pipeline.surveys.tiled import Objects, Service, TiledSurvey, Tree, covered
 from pipeline.surveys.tiles import COLUMNS, CORNERS, Files
 from pipeline.surveys.units import jansky_per_beam
 
@@ -70,7 +69,7 @@ class FirstConfig(BaseModel):
         """The survey, of maps where there is a footprint table. Raises JobError where that should be and is not."""
         service = Service(PIXEL, MOST_PIXELS, self._ask, resamples=False)
         if self.footprint is None:
-            ground = Objects(None if tiles is None else Moc.of(tiles))
+            ground = covered(Objects(), tiles)
             return TiledSurvey(self.bands, self.frame, jansky_per_beam, ground, None, service)
         if tiles is None:
             raise JobError("FIRST needs the footprint table of its maps (survey.footprint)")

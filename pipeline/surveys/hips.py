@@ -13,10 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.data import Expected, Product, RowFlag, Source
 from pipeline.surveys import TileList
-from pipeline.surveys.moc import Moc
 from pipeline.surveys.mosaic import Calibrate
 from pipeline.surveys.served import address
-from pipeline.surveys.tiled import Objects, Service, TiledSurvey
+from pipeline.surveys.tiled import Objects, Service, TiledSurvey, covered
 from pipeline.surveys.units import scaled
 
 HIPS2FITS = "https://alasky.cds.unistra.fr/hips-image-services/hips2fits"
@@ -64,7 +63,7 @@ class HipsConfig(BaseModel):
         return (self.service,)
 
     def build(self, tiles: pa.Table | None) -> TiledSurvey:
-        ground = Objects(None if tiles is None else Moc.of(tiles))
+        ground = covered(Objects(), tiles)
         service = Service(self.pixel_scale, MOST_PIXELS, self._ask, resamples=True)
         return TiledSurvey(self.bands, self.frame, self._unit, ground, None, service, RowFlag.PREVIEW)
 

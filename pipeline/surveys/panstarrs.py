@@ -21,7 +21,7 @@ from pipeline.resample import Floats, Positions
 from pipeline.surveys import TileList
 from pipeline.surveys.mosaic import Calibrate
 from pipeline.surveys.served import address
-from pipeline.surveys.tiled import Service, TiledSurvey, Tree
+from pipeline.surveys.tiled import Service, TiledSurvey, Tree, covered
 from pipeline.surveys.units import nanomaggies_each, number
 
 PIXEL = 0.25  # arcsec
@@ -73,7 +73,10 @@ _FIRST, _COUNT, _DEC, _LOW, _HIGH, _WIDE, _TALL = _RINGS.T
 
 
 class PanstarrsConfig(BaseModel):
-    """Pan-STARRS1 stacks: skycells below a copy of the public bucket, or the cutout service fitscut."""
+    """Pan-STARRS1 stacks: skycells below a copy of the public bucket, or the cutout service fitscut.
+
+    `moc`: a FITS MOC below the mirror or at a URL; without it every skycell is asked for, down to Dec -40.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,6 +84,7 @@ class PanstarrsConfig(BaseModel):
     bands: tuple[Literal["g", "r", "i", "z", "y"], ...] = Field(default=("g", "r", "z"), min_length=1)
     frame: float = Field(default=64.0, gt=0, le=1000.0)  # arcsec: for a job that asks for the whole frame
     cutout_service: str | None = FITSCUT
+    moc: str | None = None
 
     @property
     def release(self) -> str:
@@ -88,7 +92,7 @@ class PanstarrsConfig(BaseModel):
 
     @property
     def tile_lists(self) -> tuple[TileList, ...]:
-        return ()
+        return () if self.moc is None else (TileList(self.moc),)
 
     @property
     def sweeps(self) -> Mapping[str, str]:
@@ -100,7 +104,7 @@ class PanstarrsConfig(BaseModel):
 
     def build(self, tiles: pa.Table | None) -> TiledSurvey:
         service = Service(PIXEL, MOST_PIXELS, self._ask, resamples=False) if self.cutout_service else None
-        return TiledSurvey(self.bands, self.frame, linear, Rings(), Tree(self._stacks), service)
+        return TiledSurvey(self.bands, self.frame, linear, covered(Rings(), tiles), Tree(self._stacks), service)
 
     def _stacks(self, tile: str) -> tuple[Product, ...]:
         expected = Expected(pixel_scale=PIXEL, covered=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.data import Cutout, Product, RowFlag, Source, Way
@@ -55,16 +56,31 @@ class Tree:
 class Objects:
     """The ground of a survey that only has a cutout service: each object is its own tile."""
 
-    def __init__(self, moc: Moc | None = None) -> None:
-        self._moc = moc
-
     def tiles(self, ra: Positions, dec: Positions) -> NDArray[np.str_]:
-        """(N,) "150.123400+02.345600" in degrees; "" outside the footprint, where one is known."""
-        names = np.array([f"{a:010.6f}{d:+010.6f}" for a, d in zip(ra % 360, dec, strict=True)], dtype=np.str_)
-        return names if self._moc is None else np.where(self._moc.contains(ra % 360, dec), names, "")
+        """(N,) "150.123400+02.345600" in degrees."""
+        return np.array([f"{a:010.6f}{d:+010.6f}" for a, d in zip(ra % 360, dec, strict=True)], dtype=np.str_)
 
     def near(self, tile: str, ra: Positions, dec: Positions) -> Sequence[str]:
         return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """A ground of which only what a coverage map holds is asked for."""
+
+    ground: Ground
+    moc: Moc
+
+    def tiles(self, ra: Positions, dec: Positions) -> NDArray[np.str_]:
+        return np.where(self.moc.contains(ra % 360, dec), self.ground.tiles(ra, dec), "")
+
+    def near(self, tile: str, ra: Positions, dec: Positions) -> Sequence[str]:
+        return self.ground.near(tile, ra, dec)
+
+
+def covered(ground: Ground, moc: pa.Table | None) -> Ground:
+    """The ground inside a MOC, all of it without one. Raises JobError for a table that is none."""
+    return ground if moc is None else Covered(ground, Moc.of(moc))
 
 
 class Named:
