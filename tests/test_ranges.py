@@ -12,6 +12,7 @@ from typing import Any
 import fitsio
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from pipeline.archives.answers import Answer
 from pipeline.archives.heads import Head, PlainPixels, head_of, merged
@@ -149,6 +150,26 @@ def test_what_cannot_be_planned_is_read_whole(tmp_path: Path) -> None:
         assert archive.asked == [(0, FIRST), (FIRST, len(data))]
         assert image.section(5, 60, 100, 120).shape == (*shape[:-2], 55, 20)
         image.close()
+
+
+def test_what_came_whole_is_held_against_its_checksums(tmp_path: Path) -> None:
+    """A file no longer than the first read, by its cards: asked for again once, and then a bad image."""
+    path = _file(tmp_path, "mask", 300)
+    with fits.open(path, disable_image_compression=True) as hdus:
+        hdus.writeto(tmp_path / "summed.fits", checksum=True)
+    data = (tmp_path / "summed.fits").read_bytes()
+    assert len(data) < FIRST
+    archive = Archive(data)
+    image = _ranged(archive, tmp_path)
+    assert image.vouched and len(archive.asked) == 1
+    image.close()
+    spoilt = Archive(data[:-4000] + bytes([data[-4000] ^ 1]) + data[-3999:])
+    with pytest.raises(BadImage, match=r"dr10/g\.fits: HDU 1: .*(CHECKSUM|DATASUM)"):
+        _ranged(spoilt, tmp_path)
+    assert len(spoilt.asked) == 2
+    parts = _ranged(Archive(_file(tmp_path, "rice").read_bytes()), tmp_path)
+    assert not parts.vouched
+    parts.close()
 
 
 def test_a_file_that_changes_meanwhile_is_begun_anew(tmp_path: Path) -> None:

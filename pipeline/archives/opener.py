@@ -102,7 +102,7 @@ class Opener:
             self.waited += time.perf_counter() - began
             self._send_for_more()
         self._open[name] = image, path
-        self._vouched[name] = isinstance(image, FitsImage) and self._files.vouched(path)
+        self._vouched[name] = image.vouched if isinstance(image, RangedImage) else self._files.vouched(path)
         if len(self._open) > OPEN_FILES:
             self._close_oldest()
         self._forget_decoded()

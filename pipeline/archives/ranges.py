@@ -15,10 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.archives.answers import Answer
+from pipeline.archives.answers import Answer, Invalid
 from pipeline.archives.heads import Head, head_of, merged
 from pipeline.archives.images import FitsImage
 from pipeline.archives.tile_table import PixelBox, Span
+from pipeline.archives.validation import check_file
 from pipeline.errors import ArchiveChanged, ArchiveError, BadImage
 
 FIRST = 1 << 16  # bytes of the first read: headers and table of a brick's 1,296 tiles (archives.md 3.3)
@@ -44,6 +45,7 @@ class RangedImage:
     def __init__(self, read: ReadRange, path: Path, name: str, gap: int) -> None:
         """`path`: where the sparse file goes; `gap`: bytes that cost as much as a request."""
         self.name = name
+        self.vouched = False  # by checksums, for all bytes: parts have none
         self._read, self._path, self._gap = read, path, gap
         self._lock = threading.RLock()
         self._image: FitsImage | None = None
@@ -145,13 +147,25 @@ class RangedImage:
         self._head: Head | None = found
         if found is None:
             self._rest(len(data), first.total)
-        else:
+        if (found is None or first.total == len(data)) and not self._sound():
+            return self._begin()
+        if found is not None:
             if first.total is not None and first.total < found.end:
                 raise BadImage(f"{self.name}: cut short: {first.total} bytes, its headers promise {found.end}")
             with self._path.open("r+b") as file:
                 file.truncate(found.end)
         self._image = FitsImage(self._path, self.name)
         self._grown = False
+
+    def _sound(self) -> bool:
+        """Hold a file that came whole against its checksums; False where it is worth another try."""
+        try:
+            self.vouched = check_file(self._path, self.name)
+        except Invalid as error:
+            if self._versions > 1:
+                raise BadImage(f"{self.name}: {error}") from None
+            return False
+        return True
 
     def _longer(self, data: bytes, length: int) -> bytes:
         if length > _LONGEST_HEAD:
