@@ -5,8 +5,8 @@
 prints one JSON line: seconds of every question, rows found and the peak memory of this process. Seconds are of the
 clock and of all processors together: on a machine that others use, only the latter are the question's own.
 READER is `ours`, `pyarrow` or `lsdb`; CENTRES are the positions of cones, "ra,dec ra,dec ...", each asked once so that
-no answer is
-remembered. With REPEATS 0 only the first cone is asked, as somebody does who opens a catalogue for one answer.
+no answer is remembered. With REPEATS 0 only the first cone is asked, as somebody does who opens a catalogue for one
+answer.
 """
 
 from __future__ import annotations
