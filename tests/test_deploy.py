@@ -15,7 +15,9 @@ import pytest
 import yaml
 from pre_commit.clientlib import load_config  # type: ignore[import-untyped]
 from ray._common.usage import usage_constants
-from ray._private.authentication import authentication_constants, authentication_token_setup
+from ray._private import ray_constants
+from ray._private.authentication import authentication_constants
+from ray._private.authentication import authentication_token_setup as token_setup
 from ray.dashboard.modules.job import job_supervisor
 from ray.scripts import symmetric_run
 
@@ -39,7 +41,14 @@ RAYJOB, RAYCRONJOB, CRONJOB = (f"kuberay/{name}.yaml" for name in ("rayjob", "ra
 SLURM, CLOUD, DOCKERFILE = "slurm/pipeline.sbatch", "cloud/cluster.yaml", "Dockerfile"
 FILES = (RAYJOB, RAYCRONJOB, CRONJOB, SLURM, CLOUD, DOCKERFILE)
 
-MODULES = (symmetric_run, job_supervisor, usage_constants, authentication_constants, authentication_token_setup)
+MODULES = (
+    symmetric_run,
+    job_supervisor,
+    usage_constants,
+    authentication_constants,
+    token_setup,
+    ray_constants,
+)
 # file: (what stands there, the mistake). One of each kind at least: a key, something required, a type or resource.
 MISTAKES: dict[str, list[tuple[str, str]]] = {
     RAYJOB: [
@@ -229,7 +238,7 @@ def test_the_variables_that_tune_ray_are_read_by_this_ray() -> None:
     texts = "\n".join(file.read_text() for file in DEPLOY.rglob("*") if file.is_file())
     sources = [inspect.getsource(module) for module in MODULES]
     variables = set(re.findall(r"\bRAY_[A-Z_]+\b", texts)) - {"RAY_HEAD_IP", "RAY_AUTH_TOKEN"}
-    assert len(variables) == 4  # the launcher reads the one, Ray's C++ the other (docs.ray.io, token-auth)
+    assert len(variables) == 5  # the launcher reads the one, Ray's C++ the other (docs.ray.io, token-auth)
     assert all(any(variable in source for source in sources) for variable in variables)
 
 

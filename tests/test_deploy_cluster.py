@@ -135,3 +135,4 @@ def test_no_file_opens_a_port_to_the_outside() -> None:
         assert not ways_in.search(file.read_text()), file
     assert "--dashboard-host=127.0.0.1" in (DEPLOY / "cloud" / "cluster.yaml").read_text()
     assert "dashboard" not in (DEPLOY / "slurm" / "pipeline.sbatch").read_text()
+    assert "RAY_AUTH_MODE=token" in (DEPLOY / "slurm" / "pipeline.sbatch").read_text()

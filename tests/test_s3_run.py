@@ -15,6 +15,7 @@ from moto.server import ThreadedMotoServer
 from pipeline import open_catalogue
 from pipeline.catalogue.commits import each_latest, unit_rows
 from pipeline.errors import OutputLocked
+from pipeline.executors.journal import logged_runs, read_events
 from pipeline.executors.lock import OutputLock
 from pipeline.executors.publishing import publish_snapshot
 from pipeline.executors.runner import Task, run
@@ -75,7 +76,10 @@ def test_a_run_from_a_bucket_into_a_bucket(inputs: str, whole: Path) -> None:
     assert {name: storage.read(name) for name in storage.list("units")} == before
     assert publish_snapshot(storage, job.name).number == 1
     assert check(storage).problems == ()
-    assert (run_state(storage).committed, run_state(storage).writer) == (rows.num_rows, None)
+    state = run_state(storage)
+    assert (state.committed, state.writer) == (rows.num_rows, None)
+    assert state.live is not None and state.live.run_id == state.run_id == logged_runs(storage)[-1]
+    assert {event["kind"] for event in read_events(storage, logged_runs(storage)[0])} >= {"run", "commit"}
     counted = open_catalogue(output).sql("SELECT count(DISTINCT object_id) AS ids, count(*) AS n FROM catalogue")
     assert counted.to_pylist() == [{"ids": rows.num_rows, "n": rows.num_rows}]
 

@@ -100,7 +100,7 @@ class Slurm:
             ["bash", "-c", script, str(ROOT / "deploy/slurm/pipeline.sbatch"), *self._line], "slurm.log", **environment
         )
         if during is not None:
-            wait_for("the point at which Slurm signals", during)
+            wait_for("the point at which Slurm signals", during, batch)
             self._signal(first)
         code = batch.wait(timeout=400)
         for process in waiting:
@@ -150,8 +150,8 @@ def rehearse_kubernetes(folder: Path, sky: Path, checkpoint: Path) -> Path:
             words = ["--num-cpus=2", f"--address={head.address}:6379", f"--node-ip-address={node.address}"]
             pods.append(node.start([*start, *words], "worker.log"))
         script = cron_script(address, arguments(sky, checkpoint, output))
-        night = _submitted(script, shared / "night-1.log", address)
-        wait_for("the first commit", lambda: committed(output) > 0)
+        night = _submitted(script, shared / "night-1.log", address, pods[0])
+        wait_for("the first commit", lambda: committed(output) > 0, night)
         again = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=200)
         require(again.returncode != 0, "a second submission while the first runs is refused")
         state = run_state(Storage(str(output)))
@@ -160,7 +160,7 @@ def rehearse_kubernetes(folder: Path, sky: Path, checkpoint: Path) -> Path:
         say("  a worker is evicted")
         require(night.wait(timeout=400) == 0, "the night ends with success on the worker that is left")
         first = summary_of(output)
-        night = _submitted(script, shared / "night-2.log", address)
+        night = _submitted(script, shared / "night-2.log", address, pods[0])
         require(night.wait(timeout=300) == 0, "the same id is free for the next night")
         second = summary_of(output)
         require((second["units_this_run"], second["bytes_read"]) == (0, 0), "which finds nothing new, fetches nothing")
@@ -183,14 +183,12 @@ def cron_script(address: str, line: list[str]) -> str:
     return f"set -euo pipefail; {before}env PYTHONPATH={ROOT} pipeline run --update {words} {kept}"
 
 
-def _submitted(script: str, log: Path, address: str) -> subprocess.Popen[bytes]:
-    wait_for(
-        "the job server",
-        lambda: (
-            subprocess.run(["ray", "job", "list", "--address", address], capture_output=True, check=False).returncode
-            == 0
-        ),
-    )
+def _submitted(script: str, log: Path, address: str, head: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    def listens() -> bool:
+        listed = ["ray", "job", "list", "--address", address]
+        return subprocess.run(listed, capture_output=True, check=False).returncode == 0
+
+    wait_for("the job server", listens, head)
     with log.open("wb") as file:
         return subprocess.Popen(["bash", "-c", script], stdout=file, stderr=subprocess.STDOUT)
 

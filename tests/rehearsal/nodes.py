@@ -67,16 +67,19 @@ def _connect(node: Node) -> None:
     for words in (("addr", "add", f"{node.address}/24", "dev", "eth0"), ("link", "set", "eth0", "up")):
         _ip("-n", node.name, *words)
     _ip("-n", node.name, "link", "set", "lo", "up")
+    _ip("-n", node.name, "route", "add", "default", "via", f"{NETWORK}.254")
 
 
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
 
-def wait_for(what: str, holds: Callable[[], bool], seconds: float = 300.0) -> None:
-    """Until `holds()`. Raises TimeoutError, naming what never came."""
+def wait_for(what: str, holds: Callable[[], bool], working: subprocess.Popen[bytes], seconds: float = 300.0) -> None:
+    """Until `holds()`, while `working` works. Raises TimeoutError, naming what never came."""
     deadline = time.monotonic() + seconds
     while not holds():
+        if working.poll() is not None:
+            raise SystemExit(f"FAILED: it ended with {working.returncode} before {what}")
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not happen in {seconds:g} s")
         time.sleep(0.5)
