@@ -6,7 +6,7 @@ DEMO ?= demo
 MINUTES ?= 60
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test check lint types imports tests soak histories fuzz rehearse bench clean
+.PHONY: run test check lint types imports tests soak histories fuzz rehearse bench bench-gpu clean
 
 $(BIN)/pipeline: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -50,7 +50,10 @@ rehearse: $(BIN)/pipeline
 	$(BIN)/python -m tests.rehearsal
 
 bench: $(BIN)/pipeline
-	$(BIN)/python -m tests.benchmarks.engine_vs_ray_data
+	$(BIN)/python -m tests.benchmarks
+
+bench-gpu: $(BIN)/pipeline
+	$(BIN)/python -m tests.benchmarks.gpu
 
 clean:
 	rm -rf $(DEMO) build *.egg-info

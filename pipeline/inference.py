@@ -1,16 +1,13 @@
 """Images in, probabilities and attention out: every network of a job in one pass over fixed batches.
 
 CPU and CUDA run the same code with another feed (feed.py), and both run the networks channels last: on the CPU every
-network is 1.2 to 1.9 times as fast so. On CUDA they run in bfloat16 where the device has it
-(reference/engine-catalogue-ops.md sec. 5), on the CPU in float32, DMAGNet in the form of models/dmagnet_cpu.py.
+network is 1.2 to 1.9 times as fast so. On the CPU they run in float32 and eagerly, DMAGNet in the form of
+models/dmagnet_cpu.py. On CUDA precision, batch and way are chosen by trying them on the device (forward.py).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,21 +15,24 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.attention import MAP_SIDE, attention_columns, summarise
-from pipeline.data import UNCERTAINTY, NetworkOutput
+from pipeline.data import NetworkOutput
 from pipeline.errors import JobError
 from pipeline.feed import CudaFeed, Feed, HostFeed
+from pipeline.forward import FREE, Captured, Forward, best_batch, fastest, images_second
+from pipeline.loaded import LoadedNetwork, Part
 from pipeline.memory import keep_freed_memory
-from pipeline.models.calibration import probabilities
 from pipeline.models.checkpoint import Checkpoint
-from pipeline.models.dmagnet import DMAGNet
-from pipeline.models.dmagnet_cpu import FoldedDMAGNet
-from pipeline.models.network import Network, NetworkConfig, NetworkResult
-from pipeline.models.novelty import Novelty
 
 CPU_BATCH = 16  # on one thread torch gives smaller batches of pointwise layers to a kernel of half the speed
-CUDA_BATCH = 256  # reference/engine-catalogue-ops.md sec. 5: 256 to 1024 for networks of 256 pixels a side
+FIRST_BATCH, MOST_BATCH = 64, 4096  # on CUDA, tried by doubling
 BFLOAT16_SINCE = (8, 0)  # CUDA compute capability (Ampere); older devices only emulate it
+FLIPS = 0.001  # of the images, whose class a coarser precision may change
+COMPARED = 1024  # images that precisions are compared on
+PRECISIONS: Mapping[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 class Predictor:
@@ -46,29 +46,37 @@ class Predictor:
         batch: int | None = None,
         threads: int | None = None,
         views: Mapping[str, int] | None = None,
+        precision: str | None = None,
     ) -> None:
         """`checkpoints` by column prefix; `threads` is torch's, and the whole process's, number of CPU threads.
 
         `views` by column prefix, 1 where it is not given: 8 shows a network each image in its eight flips and
-        quarter turns, for the spread of what it says, at eight times the cost.
-        Raises JobError where CUDA is asked for and absent.
+        quarter turns, for the spread of what it says, at eight times the cost. `precision`, a key of PRECISIONS, is
+        chosen where it is not given. Raises JobError where CUDA is asked for and absent.
         """
         if threads is not None:
             torch.set_num_threads(threads)
         self._device, why = _choose(device)
         self.device = str(self._device)
-        self._cuda = self._device.type == "cuda"
-        if not self._cuda:
+        cuda = self._device.type == "cuda"
+        if not cuda:
             keep_freed_memory()
-        self.batch = batch or (CUDA_BATCH if self._cuda else CPU_BATCH)
-        self._bfloat16 = self._cuda and torch.cuda.get_device_capability(self._device) >= BFLOAT16_SINCE
-        precision = "bfloat16" if self._bfloat16 else "float32"
-        workers = "" if self._cuda else f", {torch.get_num_threads()} threads"
-        self.choice = f"{self.device}: {why}; {precision}, batches of {self.batch}{workers}"
         self._networks = {
-            prefix: self._load(checkpoint, (views or {}).get(prefix, 1)) for prefix, checkpoint in checkpoints.items()
+            prefix: LoadedNetwork.of(checkpoint, self._device, (views or {}).get(prefix, 1))
+            for prefix, checkpoint in checkpoints.items()
         }
         self._feed: Feed | None = None
+        self.batch = batch or (FIRST_BATCH if cuda else CPU_BATCH)
+        self._precision = PRECISIONS[precision or "float32"]
+        self._forward: Forward = self.forward
+        workers = "" if cuda else f", {torch.get_num_threads()} threads"
+        reasons = self._settle(batch, precision) if cuda else ""
+        self.choice = f"{self.device}: {why}; {self.precision}, batches of {self.batch}{workers}{reasons}"
+
+    @property
+    def precision(self) -> str:
+        """A key of PRECISIONS."""
+        return next(name for name, dtype in PRECISIONS.items() if dtype == self._precision)
 
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NetworkOutput]:
         """Images (M, C, S, S), M may be 0 and the array read-only, to each network's output by column prefix.
@@ -78,39 +86,105 @@ class Predictor:
         Raises ValueError for arrays of another shape or type; errors of CUDA pass through.
         """
         self._check(images)
-        parts: dict[str, list[_Part]] = {prefix: [] for prefix in self._networks}
+        parts: dict[str, list[Part]] = {prefix: [] for prefix in self._networks}
+        forward = self._forward if images.shape[1:] == self._shape else self.forward
         with torch.inference_mode():
             for batch in self._feed_of(images).batches(images):
-                self._predict(batch, parts)
+                for prefix, part in zip(parts, _pairs(forward(batch)), strict=True):
+                    parts[prefix].append(part)
             return {prefix: network.output(parts[prefix], len(images)) for prefix, network in self._networks.items()}
 
-    def _predict(self, batch: Tensor, parts: dict[str, list[_Part]]) -> None:
-        """Every network over one batch (B, C, S, S) uint8 on the device. Nothing here waits for the device."""
+    @property
+    def chosen(self) -> Forward:
+        """`forward`, in the way that was found fastest for batches of `batch` images."""
+        return self._forward
+
+    def forward(self, batch: Tensor) -> list[Tensor]:
+        """Every network over one batch (B, C, S, S) uint8 on the device: the two tensors of each one's Part in turn.
+
+        Nothing here waits for the device.
+        """
         planes = batch.to(torch.float32, memory_format=torch.channels_last) / 255
         sizes = {network.config.size for network in self._networks.values()}
         sized = {size: _resized(planes, size) for size in sizes}
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            for prefix, network in self._networks.items():
-                parts[prefix].append(network.predict(sized[network.config.size]))
+        # No cache: a CUDA graph would hold the cast weights of the call that it was captured from.
+        coarse = self._precision != torch.float32
+        with torch.autocast(self._device.type, self._precision if coarse else None, coarse, cache_enabled=False):
+            parts = [network.predict(sized[network.config.size]) for network in self._networks.values()]
+        return [tensor for part in parts for tensor in (part.numbers, part.maps)]
 
-    def _load(self, checkpoint: Checkpoint, views: int) -> _Loaded:
-        module = checkpoint.build().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if not self._cuda and isinstance(module, DMAGNet):
-            module = FoldedDMAGNet(module)
-        prior, novelty = checkpoint.prior, checkpoint.novelty
-        return _Loaded(
-            module,
-            checkpoint.config,
-            checkpoint.temperature,
-            shift=None if prior is None else torch.tensor(prior.shift, device=self._device),
-            novelty=None if novelty is None else novelty.to(self._device),
-            turned=views > 1,
-        )
+    def flips(self, precision: str, count: int = COMPARED) -> float:
+        """The share of test images that get another class in a precision than in float32, in the worst network."""
+        asked = self._precision
+        try:
+            with torch.inference_mode():
+                self._precision = torch.float32
+                exact = self._classes(count)
+                self._precision = PRECISIONS[precision]
+                coarse = self._classes(count)
+        finally:
+            self._precision = asked
+        return max(float((one != other).float().mean()) for one, other in zip(exact, coarse, strict=True))
+
+    def _classes(self, count: int) -> list[Tensor]:
+        """Of test images, by each network (count,)."""
+        batches = [self.forward(batch) for batch in torch.split(self._tests(count), self.batch)]
+        numbers = [torch.cat([batch[2 * number] for batch in batches]) for number in range(len(self._networks))]
+        return [
+            found[:, : network.config.classes].argmax(1)
+            for found, network in zip(numbers, self._networks.values(), strict=True)
+        ]
+
+    def _settle(self, batch: int | None, precision: str | None) -> str:
+        """Choose precision, batch and way on CUDA by trying them; gives the reasons."""
+        torch.cuda.set_per_process_memory_fraction(1 - FREE, self._device)
+        reasons = ""
+        if precision is None and torch.cuda.get_device_capability(self._device) >= BFLOAT16_SINCE:
+            share = self.flips("bfloat16")
+            reasons = f"; bfloat16 changes the class of {share:.2%} of {COMPARED} test images"
+            self._precision = torch.bfloat16 if share <= FLIPS else torch.float32
+        with torch.inference_mode():
+            if batch is None:
+                self.batch = best_batch(
+                    lambda count: images_second(self.forward, self._tests(count)), FIRST_BATCH, MOST_BATCH
+                )
+            torch.cuda.empty_cache()
+            tests = self._tests(self.batch)
+            self._forward, tried = fastest(self._ways(tests), lambda forward: images_second(forward, tests))
+        return f"{reasons}; {', '.join(map(str, tried))}"
+
+    def _ways(self, tests: Tensor) -> Mapping[str, Callable[[], Forward]]:
+        """What there is to run the networks over batches of one shape."""
+
+        def compiled() -> Forward:
+            self._networks = {prefix: network.compiled() for prefix, network in plain.items()}
+            try:
+                return Captured(self.forward, tests)
+            finally:
+                self._networks = plain
+
+        plain = self._networks
+        return {
+            "eager": lambda: self.forward,
+            "CUDA graph": lambda: Captured(self.forward, tests),
+            "compiled CUDA graph": compiled,
+        }
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        """C, S, S of the images that the way was chosen for: of the largest network."""
+        config = max((network.config for network in self._networks.values()), key=lambda config: config.size)
+        return config.bands, config.size, config.size
+
+    def _tests(self, count: int) -> Tensor:
+        """Test images (count, C, S, S) uint8 on the device, of the largest network's size."""
+        return drawn_images(count, *self._shape[:2]).to(self._device)
 
     def _feed_of(self, images: NDArray[np.uint8]) -> Feed:
         shape = (self.batch, *images.shape[1:])
         if self._feed is None or self._feed.shape != shape:
-            self._feed = CudaFeed(shape, self._device) if self._cuda else HostFeed(shape)
+            cuda = self._device.type == "cuda"
+            self._feed = CudaFeed(shape, self._device) if cuda else HostFeed(shape)
         return self._feed
 
     def _check(self, images: NDArray[np.uint8]) -> None:
@@ -143,84 +217,21 @@ def _resized(planes: Tensor, size: int) -> Tensor:
     return F.interpolate(planes, (size, size), mode="bilinear", antialias=True)
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """One network's say on one batch, padding included, on the device."""
-
-    numbers: Tensor  # (B, 2K + 3 + columns) float32: logits, probabilities, entropy, spread, novelty, attention
-    maps: Tensor  # (B, 256) uint8
-
-
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    module: Network
-    config: NetworkConfig
-    temperature: float
-    shift: Tensor | None  # (K,) Prior.shift
-    novelty: Novelty | None
-    turned: bool  # whether the other seven views are looked at too
-
-    def predict(self, planes: Tensor) -> _Part:
-        """Planes (B, C, size, size) in [0, 1]."""
-        result = self.module(planes)
-        said = self._probabilities(result.logits)
-        statistics, maps = summarise(result.attention)
-        scalars = [result.scalars[name].float() for name in self.config.scalars]
-        sure = [_entropy(said), self._spread(planes, said), self._novelty(result)]
-        rest = torch.stack([*sure, *statistics.unbind(1), *scalars], 1)
-        return _Part(torch.cat([result.logits.float(), said, rest], 1), maps)
-
-    def output(self, parts: list[_Part], count: int) -> NetworkOutput:
-        """The first `count` rows of all batches, on the host: the one place that waits for the device."""
-        columns, classes = attention_columns(self.config), self.config.classes
-        width = 2 * classes + len(UNCERTAINTY) + len(columns)
-        numbers = _joined([part.numbers for part in parts], count, width, torch.float32)
-        single = np.ascontiguousarray(numbers[:, 2 * classes :].T)  # (3 + columns, count)
-        entropy, spread, novelty = single[: len(UNCERTAINTY)]
-        return NetworkOutput(
-            logits=numbers[:, :classes].copy(),
-            probabilities=numbers[:, classes : 2 * classes].copy(),
-            entropy=entropy,
-            spread=spread,
-            novelty=novelty,
-            attention=dict(zip(columns, single[len(UNCERTAINTY) :], strict=True)),
-            maps=_joined([part.maps for part in parts], count, MAP_SIDE**2, torch.uint8),
-        )
-
-    def _probabilities(self, logits: Tensor) -> Tensor:
-        return probabilities(logits, self.temperature, self.shift)
-
-    def _spread(self, planes: Tensor, said: Tensor) -> Tensor:
-        """(B,) of planes as drawn, of which the network said probabilities (B, K); NaN where nobody asked."""
-        if not self.turned:
-            return said.new_full((len(said),), torch.nan)
-        others = [self._probabilities(self.module(view).logits) for view in _other_views(planes)]
-        every = torch.stack([said, *others])  # (8, B, K)
-        return ((every - every.mean(0)) ** 2).sum(2).mean(0).sqrt()
-
-    def _novelty(self, result: NetworkResult) -> Tensor:
-        """(B,); NaN where the checkpoint has no model of it."""
-        if self.novelty is None:
-            return result.logits.new_full((len(result.logits),), torch.nan, dtype=torch.float32)
-        with torch.autocast(result.logits.device.type, enabled=False):  # bfloat16 holds no distance
-            return self.novelty.score(result.features, result.logits)
+def drawn_images(count: int, bands: int, size: int, seed: int = 0) -> Tensor:
+    """Images (count, C, S, S) uint8: blobs of many sizes, shapes and colours in noise, in place of galaxies."""
+    draw = torch.Generator().manual_seed(seed)
+    axis = torch.linspace(-1, 1, size)
+    x, y = axis[None, None, :], axis[None, :, None]
+    centre, width = (
+        torch.rand(2, count, 1, 1, generator=draw) - 0.5,
+        0.05 + 0.4 * torch.rand(2, count, 1, 1, generator=draw),
+    )
+    blob = torch.exp(-(((x - centre[0]) / width[0]) ** 2) - ((y - centre[1]) / width[1]) ** 2)  # (count, S, S)
+    colours = torch.rand(count, bands, 1, 1, generator=draw)
+    noise = 0.05 * torch.rand(count, bands, size, size, generator=draw)
+    return (255 * (blob[:, None] * colours * 0.95 + noise)).to(torch.uint8)
 
 
-def _entropy(said: Tensor) -> Tensor:
-    """(B,) entropy of probabilities (B, K) over its maximum, ln K."""
-    return torch.special.entr(said).sum(1) / math.log(max(said.shape[1], 2))
-
-
-def _other_views(planes: Tensor) -> Iterator[Tensor]:
-    """Planes (B, C, S, S) in the three quarter turns, and their mirror images in all four."""
-    for mirrored in (False, True):
-        for turns in range(4):
-            if mirrored or turns:
-                view = torch.rot90(planes.flip(3) if mirrored else planes, turns, (2, 3))
-                yield view.contiguous(memory_format=torch.channels_last)
-
-
-def _joined(batches: list[Tensor], count: int, width: int, dtype: torch.dtype) -> NDArray[Any]:
-    """The first `count` rows (count, width) of batches (B, width), which are none where there are no images."""
-    rows = torch.cat(batches) if batches else torch.empty((0, width), dtype=dtype)
-    return rows[:count].cpu().numpy()
+def _pairs(tensors: Sequence[Tensor]) -> list[Part]:
+    """What `forward` gave, network by network."""
+    return [Part(numbers, maps) for numbers, maps in zip(tensors[::2], tensors[1::2], strict=True)]

@@ -59,7 +59,7 @@ def test_the_predictor_folds_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None
             folded.append(network)
             super().__init__(network)
 
-    monkeypatch.setattr("pipeline.inference.FoldedDMAGNet", Noted)
+    monkeypatch.setattr("pipeline.loaded.FoldedDMAGNet", Noted)
     predict = Predictor({"net": untrained_checkpoint("dmagnet_f", 0, SMALL)}, device="cpu", batch=2)
     assert len(folded) == 1
     assert np.isfinite(predict(np.zeros((3, 3, 64, 64), np.uint8))["net"].logits).all()

@@ -261,3 +261,20 @@ for name, config in SMALL.items():
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()) == (0, ["cvt", "maxvit"]), done.stderr
+
+
+def test_a_precision_is_judged_by_the_classes_that_it_changes() -> None:
+    predict = Predictor({"net": SEED_0}, device="cpu", batch=16)
+    assert predict.flips("float32", 32) == 0
+    assert 0 <= predict.flips("bfloat16", 32) < 0.5
+    assert predict.precision == "float32"  # as before
+
+
+def test_a_precision_that_is_asked_for_is_the_one_that_is_used() -> None:
+    images = galaxies(4)
+    exact, coarse = (
+        Predictor({"net": SEED_0}, device="cpu", batch=4, precision=precision)(images)["net"].logits
+        for precision in ("float32", "bfloat16")
+    )
+    assert 0 < np.abs(exact - coarse).max() < 0.05
+    assert "bfloat16" in Predictor({"net": SEED_0}, device="cpu", precision="bfloat16").choice

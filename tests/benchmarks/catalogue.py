@@ -37,6 +37,7 @@ from pipeline.catalogue.hats import finalise
 from pipeline.catalogue.parquet import writer_options
 from pipeline.storage import Storage
 from tests.benchmarks.catalogue_readers import CONES, PREDICATE, READERS, Answered, Centre, peak_memory
+from tests.benchmarks.rows import Row, spread
 from tests.benchmarks.synthetic_catalogue import Synthetic, commit_synthetic
 
 FULL_ROWS = 300_000  # with three networks and their maps, 1.3 kB a row
@@ -139,6 +140,22 @@ def row_groups(collection: Path, folder: Path, repeats: int) -> None:
         table.add_row(f"row groups of {size}", *cells, f"{stored / 1e6:,.0f}")
         shutil.rmtree(place)
     out.print(table)
+
+
+def rows(count: int = 100_000, repeats: int = 5) -> list[Row]:
+    """For `make bench`: medians of ours against LSDB's on the same catalogue, by the clock."""
+    with tempfile.TemporaryDirectory(prefix="catalogue-") as folder:
+        done = publish(Synthetic(count), folder, None)
+        collection = Path(folder) / "snapshots/0001"
+        positions = centres(collection, 2 * repeats + 1)
+        ours, theirs = (asked(collection, reader, positions, repeats)[0] for reader in ("ours", "lsdb"))
+    found = [Row(f"publish {count:,} rows", count / done.cpu, "rows/CPU-s")]
+    for name in (*CONES, PREDICATE):
+        medians = (1e3 * statistics.median(answer.seconds[name]) for answer in (ours, theirs))
+        found.append(
+            Row(f"catalogue: {name}", next(medians), "ms", next(medians), "LSDB", spread(ours.seconds[name]), repeats)
+        )
+    return found
 
 
 def _tell(what: str, done: Published) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pipeline.models.mban import MBAN, MBANConfig
 from pipeline.models.network import NetworkResult
+from tests.benchmarks.rows import Row
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 1.0)  # of the images that the second backbone is asked about
 BATCH = 16
@@ -69,6 +70,25 @@ def measure(images: Tensor, config: MBANConfig, rounds: int) -> list[tuple[float
         change = (result.logits - whole.logits)[used].abs()
         rows.append((used.float().mean().item(), seconds, best[0], change.max().item() if used.any() else 0.0))
     return rows
+
+
+@torch.inference_mode()
+def rows(images: int = 32, rounds: int = 2, side: int = 128) -> list[Row]:
+    """For `make bench`: at half the side, which leaves the shares of the two backbones as they are."""
+    torch.set_num_threads(1)
+    config = MBANConfig(size=side, crop_size=side)
+    found = measure(torch.rand(images, config.bands, side, side), config, rounds)
+    return [
+        Row(
+            f"MBAN asking {share:.0%}",
+            full / seconds,
+            "x of asking all",
+            2 / (1 + share),
+            "equal halves",
+            repeats=rounds,
+        )
+        for share, seconds, full, _ in found
+    ]
 
 
 @torch.inference_mode()

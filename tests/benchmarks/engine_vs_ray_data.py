@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.one_run import MODULES, Measured
+from tests.benchmarks.rows import Row, spread
 
 TARGET = 2.0  # times Ray Data's images/s
 MEMORY_IMAGES = (5_000, 20_000, 80_000)
@@ -47,6 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(memory(growing))
     growth = growing[-1].driver_mb / growing[0].driver_mb if growing else 1.0
     return 0 if ratio >= TARGET and growth <= MEMORY_GROWTH else 1
+
+
+def rows(images: int = 5_000, repeats: int = 2) -> list[Row]:
+    """For `make bench`."""
+    rounds = [one_round(images, number) for number in range(repeats)]
+    ours, theirs = (median_rate(rounds, engine) for engine in ("engine", "ray data"))
+    apart = spread([runs["engine"].rate for runs in rounds])
+    first = [min(runs[engine].first_answer for runs in rounds) for engine in ("engine", "ray data")]
+    return [
+        Row(f"engine, {images:,} fake images", ours, "images/s", theirs, "Ray Data", apart, repeats),
+        Row("engine, time to the first answer", first[0], "s", first[1], "Ray Data", repeats=repeats),
+    ]
 
 
 def one_round(images: int, number: int) -> dict[str, Measured]:

@@ -29,6 +29,7 @@ from pipeline.planner.planning import PlanSummary, plan
 from pipeline.sources.batches import Columns, source_batches
 from pipeline.storage import Storage
 from pipeline.surveys import OpenProduct
+from tests.benchmarks.rows import Row
 
 BATCH = 100_000
 SKY = 40_000_000  # sources over the whole sphere: about 1,000 a square degree, 60 a brick of 0.25 degrees
@@ -85,6 +86,17 @@ def measure(path: str, output: str) -> tuple[PlanSummary, float, float]:
     made = plan(batches, QuarterDegrees(), Storage(output))
     seconds = time.perf_counter() - started
     return made.summary, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def rows(sources: int = 200_000) -> list[Row]:
+    """For `make bench`."""
+    with tempfile.TemporaryDirectory(prefix="plan-scale-") as folder:
+        table = Path(folder) / "sources.parquet"
+        write_sources(table, sources)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            _, seconds, peak = pool.apply(measure, (str(table), f"{folder}/output"))
+    name = f"planning {sources:,} sources"
+    return [Row(name, sources / seconds, "sources/s"), Row(f"{name}, peak memory", peak / 1e6, "MB")]
 
 
 def main() -> None:
