@@ -32,6 +32,8 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class LoadedNetwork:
+    """A network on the device, with what turns its logits into what the catalogue says."""
+
     module: Network
     config: NetworkConfig
     temperature: float
