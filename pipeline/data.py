@@ -295,4 +295,5 @@ class Predictions:
     bytes_read: int
     load_seconds: float
     predict_seconds: float
+    choice: str = ""  # device, precision, batch and way of the networks, and why
     slow: tuple[TileTime, ...] = ()  # tiles that took longest

@@ -105,8 +105,13 @@ def load(work: Work, unit: WorkUnit, chunk: int, access: Access | None = None) -
     )
 
 
-def predict(networks: Callable[[NDArray[np.uint8]], dict[str, NetworkOutput]], chunk: Chunk) -> Predictions:
-    """Run every network of the job over the images of a chunk; images that are novel to one of them are flagged."""
+def predict(
+    networks: Callable[[NDArray[np.uint8]], dict[str, NetworkOutput]], chunk: Chunk, choice: str = ""
+) -> Predictions:
+    """Run every network of the job over the images of a chunk; images that are novel to one of them are flagged.
+
+    `choice` says how the networks run, for the manifest.
+    """
     started = time.perf_counter()
     outputs = networks(chunk.images)
     novel = np.zeros(chunk.rows, dtype=np.bool_)
@@ -125,6 +130,7 @@ def predict(networks: Callable[[NDArray[np.uint8]], dict[str, NetworkOutput]], c
         load_seconds=chunk.load_seconds,
         predict_seconds=time.perf_counter() - started,
         slow=chunk.slow,
+        choice=choice,
     )
 
 
@@ -191,6 +197,7 @@ def _publish(work: Work, unit: WorkUnit, table: pa.Table, parts: Sequence[Predic
         load_seconds=sum((part.load_seconds for part in parts), 0.0),
         predict_seconds=sum((part.predict_seconds for part in parts), 0.0),
         committed_at=time.time(),
+        choices=tuple(sorted({part.choice for part in parts})),
         slow=slowest(tile for part in parts for tile in part.slow),
     )
     return commit_unit(work.storage, unit, table, facts, work.networks)

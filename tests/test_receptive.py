@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from pipeline.models.agcnn import AGCNNConfig
 from pipeline.models.cvt import CvTConfig
 from pipeline.models.dmagnet import DMAGNetConfig
+from pipeline.models.figures import COUNTED, SHIPPED_SIZE, grid, parameters, work
 from pipeline.models.mban import MBANConfig
-from pipeline.models.network import NetworkConfig
+from pipeline.models.network import NetworkConfig, attention_grid, gflops
 from pipeline.models.receptive import receptive_field
 from pipeline.models.resnet import ResNetConfig
 from pipeline.models.tang import TangConfig
@@ -81,6 +82,24 @@ def test_a_field_is_the_one_reckoned_by_hand(layers: tuple[nn.Module, ...], expe
 )
 def test_a_network_sees_as_far_as_its_layers_add_up_to(config: NetworkConfig, expected: int | None) -> None:
     assert receptive_field(config) == expected
+
+
+@pytest.mark.parametrize("config", COUNTED, ids=lambda config: f"{type(config).__name__} {config.size}")
+def test_the_figures_of_a_network_are_what_is_counted(config: NetworkConfig) -> None:
+    figures = COUNTED[config]
+    with torch.device("meta"):
+        assert figures.parameters == sum(tensor.numel() for tensor in config.build().parameters())
+    assert figures.operations == gflops(config) * 1e9
+    assert figures.grid == attention_grid(config)
+    if config.size == SHIPPED_SIZE or figures.sees is not None:  # the others take seconds each
+        assert figures.sees == receptive_field(config)
+
+
+def test_what_is_none_of_the_networks_is_counted() -> None:
+    config = TangConfig(size=128)
+    assert (work(config), grid(config)) == (gflops(config), attention_grid(config))
+    assert parameters(config) != parameters(TangConfig())
+    assert work(config) != work(TangConfig())
 
 
 def test_asking_draws_nothing_from_the_global_generator() -> None:

@@ -175,7 +175,8 @@ def test_only_images_that_are_novel_to_a_network_are_flagged() -> None:
         two = np.array([0.5, 0.1, NOVEL, np.nan], np.float32)
         return {"one": replace(said, novelty=one), "two": replace(said, novelty=two)}
 
-    found = predict(networks, given)
+    found = predict(networks, given, "cpu: asked for")
+    assert found.choice == "cpu: asked for"
     novel = int(RowFlag.OUT_OF_DISTRIBUTION)
     assert found.flags.tolist() == [0, 0, 1 | novel, 512 | novel, 0]
     assert found.flags.dtype == np.int32

@@ -55,6 +55,7 @@ class UnitFacts:
     load_seconds: float  # of all load tasks together
     predict_seconds: float
     committed_at: float | None = None  # Unix time, s
+    choices: tuple[str, ...] = ()  # device, precision, batch and way of the networks that predicted it, and why
     slow: tuple[TileTime, ...] = ()  # the survey tiles that took longest
 
 
@@ -88,6 +89,7 @@ class Manifest(BaseModel):
     load_seconds: float
     predict_seconds: float
     committed_at: float | None = None  # Unix time, s; None in those of the first version
+    choices: tuple[str, ...] = ()  # how the networks were run; none in older ones
     slow: tuple[TileTime, ...] = ()  # the survey tiles that took longest
     causes: Mapping[str, int] = {}  # "status: why" of rows without an answer -> rows; the commonest
 
@@ -255,12 +257,7 @@ def _read_all(storage: Storage, names: Sequence[str]) -> Iterator[Manifest]:
 
 
 def _described(
-    unit: WorkUnit,
-    attempt: int,
-    rows: pa.Table,
-    data: bytes,
-    networks: Sequence[NetworkColumns],
-    facts: UnitFacts,
+    unit: WorkUnit, attempt: int, rows: pa.Table, data: bytes, networks: Sequence[NetworkColumns], facts: UnitFacts
 ) -> Manifest:
     checkpoints = {n.prefix: Checkpoint(sha256=n.checkpoint, untrained=n.untrained) for n in networks}
     return Manifest(

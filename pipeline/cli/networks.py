@@ -102,20 +102,16 @@ def _shipped() -> Mapping[str, list[tuple[str, Checkpoint]]]:
 
 def _measured(name: str, config: NetworkConfig, weights: str) -> tuple[str, ...]:
     """The cells of a network; blank where its library is missing."""
-    import torch
-
     from pipeline.errors import MissingExtra
     from pipeline.models.descriptions import DESCRIPTIONS
-    from pipeline.models.network import gflops
-    from pipeline.models.receptive import receptive_field
+    from pipeline.models.figures import parameters, sees, work
 
     shape, review = f"{config.bands}x{config.size}x{config.size}", DESCRIPTIONS[name].review
     try:
-        with torch.device("meta"):
-            parameters = sum(tensor.numel() for tensor in config.build().parameters())
-        field = receptive_field(config)
+        size = parameters(config)
+        field = sees(config)
         seen = "all" if field is None else f"{field} px"
-        return name, f"{parameters:,}", _work(gflops(config)), seen, shape, review, weights
+        return name, f"{size:,}", _work(work(config)), seen, shape, review, weights
     except MissingExtra:
         return name, "", "", "", shape, review, "not here"
 

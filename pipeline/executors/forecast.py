@@ -21,12 +21,12 @@ START_SECONDS = 10.0  # of Ray and its first actor (engine-catalogue-ops.md 1.1:
 
 def job_estimate(prepared: Prepared) -> Estimate:
     """What the run takes of the archive, the disk and the processors, and how long on the machine that asks."""
-    from pipeline.models.network import gflops
+    from pipeline.models.figures import work as operations_of
 
     work, plan = prepared.work, prepared.plan
     survey = open_survey(work.job, plan.tile_table())
     views = [work.job.networks[network.prefix].views for network in work.networks]
-    operations = sum(views * gflops(config) for views, config in zip(views, prepared.configs, strict=True))
+    operations = sum(views * operations_of(config) for views, config in zip(views, prepared.configs, strict=True))
     row = sum(network.total for network in network_row(prepared))
     sample = plan.summary.sample
     costs = tile_costs(work.job, work.image, survey, sample) if sample else NO_TILES
@@ -36,12 +36,12 @@ def job_estimate(prepared: Prepared) -> Estimate:
 
 def network_row(prepared: Prepared) -> list[NetworkBytes]:
     """What each network adds to a row of the catalogue, by its columns and the grid of its attention maps."""
-    from pipeline.models.network import attention_grid
+    from pipeline.models.figures import grid
 
     return [
         network_bytes(
             network,
-            attention_grid(config),
+            grid(config),
             empty=() if prepared.work.job.networks[network.prefix].views > 1 else (network.single("spread"),),
         )
         for network, config in zip(prepared.work.networks, prepared.configs, strict=True)

@@ -57,7 +57,7 @@ def _run_unit(process: Process, unit: WorkUnit, watch: Watch) -> Manifest:
 def _parts(process: Process, unit: WorkUnit, watch: Watch) -> Iterator[Predictions]:
     for chunk in range(len(unit.chunks)):
         loaded = load(process.work, unit, chunk, process.access)
-        predictions = predict(process.networks, loaded)
+        predictions = predict(process.networks, loaded, process.networks.choice)
         of = LogEvent("load", "done", unit=unit.unit_id, chunk=chunk, rows=loaded.rows)
         watch.telemetry.tell(replace(of, seconds=round(loaded.load_seconds, 3)))
         watch.telemetry.tell(replace(of, kind="predict", seconds=round(predictions.predict_seconds, 3)))

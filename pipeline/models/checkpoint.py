@@ -69,8 +69,7 @@ class Checkpoint(Contract):
 
     def build(self) -> nn.Module:
         """The network with its weights, on the CPU in eval mode. The weights are shared, not copied."""
-        with torch.device("meta"):
-            module = self.config.build()
+        module = _empty(self.config)
         module.load_state_dict(dict(self.weights), assign=True)
         return module.eval().requires_grad_(False)
 
@@ -222,9 +221,17 @@ def _known(network: object, name: str) -> NetworkConfig:
     return NETWORKS[network]
 
 
+def _empty(config: NetworkConfig) -> nn.Module:
+    """The network with weights that nobody reads.
+
+    On the CPU: 0.15 s for DMAGNet-F, where torch's device `meta` imports its compiler first and takes 1.8 s.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return config.build()
+
+
 def _check_weights(config: NetworkConfig, weights: Mapping[str, Tensor], name: str) -> None:
-    with torch.device("meta"):
-        expected = _shapes(config.build().state_dict())
+    expected = _shapes(_empty(config).state_dict())
     found = _shapes(weights)
     wrong = [key for key in expected if key in found and found[key] != expected[key]]
     complaints = {

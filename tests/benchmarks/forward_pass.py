@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.inference import CPU_BATCH, Predictor, drawn_images
+from pipeline.checkpoints import read
+from pipeline.inference import CPU_BATCH, FLIPS, Predictor, drawn_images
 from pipeline.models import NETWORKS
 from pipeline.models.checkpoint import untrained_checkpoint
 from tests.benchmarks.rows import Row, in_turns, spread
@@ -25,7 +26,6 @@ from tests.network_probes import lacking
 PICO_WIDTHS, PICO_DEPTHS = [64, 128, 256, 512], [2, 2, 6, 2]
 PICO_SIZE = 288  # pixels a side
 BATCHES = 2  # that the Predictor is given at once
-LIMIT = 1.03  # of the bare forward
 
 
 def pico() -> Callable[[], object]:
@@ -49,7 +49,7 @@ def plain(network: str) -> Callable[[], object]:
 @torch.inference_mode()
 def rows(rounds: int = 3) -> list[Row]:
     torch.set_num_threads(1)
-    found = [*against_pico(rounds), feeding(rounds)]
+    found = [*against_pico(rounds), feeding(rounds), precision()]
     for network in ("agcnn", "mban", "resnet18"):
         if not lacking(network):
             found.append(against_plain(network, rounds))
@@ -73,6 +73,13 @@ def against_pico(rounds: int) -> list[Row]:
         ),
         Row("DMAGNet-F", one * min(ours), "CPU-ms/image", one * min(eager), "as it is trained", spread(ours), rounds),
     ]
+
+
+def precision(images: int = 512) -> Row:
+    """The share of drawn images whose class bfloat16 changes, with weights that were trained."""
+    predictor = Predictor({"network": read("shipped:dmagnet_f")}, device="cpu", threads=1)
+    share = 100 * predictor.flips("bfloat16", images)
+    return Row("DMAGNet-F, classes that bfloat16 changes", share, "%", 100 * FLIPS, "allowed")
 
 
 def against_plain(network: str, rounds: int) -> Row:

@@ -32,7 +32,7 @@ class SurveyNetworks:
         return self.predictor.choice
 
     def __call__(self, chunk: Chunk) -> Predictions:
-        return predict(self.predictor, chunk)
+        return predict(self.predictor, chunk, self.choice)
 
 
 @dataclass(frozen=True)
