@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -70,25 +70,33 @@ def decoding() -> Iterator[Spent]:
         yield spent
 
 
-def instant(columns: NetworkColumns) -> Callable[[NDArray[np.uint8]], dict[str, NetworkOutput]]:
-    """A network that has its answer ready."""
+def instant(networks: Sequence[NetworkColumns]) -> Callable[[NDArray[np.uint8]], dict[str, NetworkOutput]]:
+    """Networks that have their answers ready."""
 
-    def answer(images: NDArray[np.uint8]) -> dict[str, NetworkOutput]:
-        count, classes = len(images), len(columns.classes)
+    def said(columns: NetworkColumns, count: int) -> NetworkOutput:
+        classes = len(columns.classes)
         rng = np.random.default_rng(0)
         single = rng.random(count, dtype=np.float32)
         even = rng.dirichlet(np.ones(classes), count).astype(np.float32)
         attention = dict.fromkeys(columns.attention, single)
         maps = rng.integers(0, 256, (count, 256), dtype=np.uint8)
-        return {columns.prefix: NetworkOutput(np.log(even), even, single, single, single, attention, maps)}
+        return NetworkOutput(
+            logits=np.log(even),
+            probabilities=even,
+            entropy=single,
+            spread=single,
+            novelty=single,
+            attention=attention,
+            maps=maps,
+        )
 
-    return answer
+    return lambda images: {columns.prefix: said(columns, len(images)) for columns in networks}
 
 
 def stages(prepared: Prepared) -> tuple[list[float], int]:
     """CPU seconds of each stage over all units, and the images that were drawn."""
     work, spent, images = prepared.work, [0.0] * len(STAGES), 0
-    networks = instant(work.networks[0])
+    networks = instant(work.networks)
     with Access(work.job.archives, work.job.archive_hosts()) as access, decoding() as decoded:
         for unit in prepared.plan.units():
             marks = [time.process_time()]
