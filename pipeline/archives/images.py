@@ -48,7 +48,7 @@ class FitsImage:
                 self._find_pixels()
             if self._tiles is None:
                 self._check_planes()
-        except (OSError, ValueError, TypeError) as error:  # a card without a value is a TypeError
+        except (OSError, ValueError, TypeError, ArithmeticError) as error:  # a card without a value is a TypeError
             self.close()
             raise BadImage(f"{name}: {_reason(error)}") from error
         except BadImage:
@@ -68,7 +68,7 @@ class FitsImage:
                 pixels = _native(self._mapped[y0:y1, x0:x1])
             else:
                 pixels = self._read(np.s_[y0:y1, x0:x1])
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError) as error:  # fitsio of a kind of pixel that it has not
             raise BadImage(f"{self.name}: {_reason(error)}") from error
         self.bytes_decoded += pixels.nbytes
         return pixels

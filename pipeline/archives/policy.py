@@ -81,7 +81,13 @@ class ArchivesSection(_Frozen):
 
 
 def host_of(url: str) -> str:
-    """Who is asked: "host" or "host:port" of an http(s) URL, "scheme://bucket" of any other."""
-    parts = urlsplit(url)
+    """Who is asked: "host" or "host:port" of an http(s) URL, "scheme://bucket" of any other.
+
+    "" for what is no URL: no job allows it.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that hold no address
+        return ""
     place = parts.netloc.rpartition("@")[2].lower()
     return place if parts.scheme in ("http", "https") else f"{parts.scheme}://{place}"

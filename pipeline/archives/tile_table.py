@@ -40,7 +40,7 @@ class TileTable:
             tile = int(cards.get("ZTILE2", 1)), int(cards.get("ZTILE1", shape[1]))
             count = math.prod(-(-side // step) for side, step in zip(shape, tile, strict=True))
             numbers, spans = _columns(cards, rows, data_start, count)
-        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise BadImage(f"{name}: no table of compressed tiles: {error}") from error
         return cls(shape, tile, numbers, spans)
 

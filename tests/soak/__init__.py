@@ -5,7 +5,3 @@ archive that fails, onto a small disk. Meanwhile `strikes.py` kills, halts, slow
 catalogue is compared with that of an undisturbed run (`accounts.py`), and every process is watched for memory and open
 files (`health.py`).
 """
-
-import os
-
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")

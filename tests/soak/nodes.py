@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ HEALTH_CHECKS = {
 }
 NODE = {"num_cpus": 2, "object_store_memory": 80_000_000}
 NODES = 2
+STARTS = 10
 ROLES = ("load_chunk", "commit_unit", "PredictActor", "HostLimits", "IDLE")  # as Ray names its workers
 
 
@@ -40,7 +42,7 @@ class Nodes:
             self._remove(node)
         missing = NODES - len(self._nodes)
         for _ in range(missing):
-            self._nodes.append(self._cluster.add_node(**NODE))
+            self._nodes.append(_patiently(lambda: self._cluster.add_node(**NODE)))
         return missing
 
     def kill(self, number: int) -> int:
@@ -80,11 +82,21 @@ def nodes(clock: Path) -> Iterator[Nodes]:
     os.environ["PYTHONPATH"] = f"{Path(__file__).parent / 'clock'}:{root}"
     os.environ["SOAK_CLOCK"] = str(clock)
     head = {"num_cpus": 0, "object_store_memory": 80_000_000, "_system_config": HEALTH_CHECKS}
-    cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+    cluster: Any = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     try:
         yield Nodes(cluster)
     finally:
         cluster.shutdown()
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """What `start` starts: Ray gives a node 30 s, and raises a plain Exception on a machine that is too busy for that."""
+    for _ in range(STARTS - 1):
+        try:
+            return start()
+        except Exception:  # noqa: BLE001 Ray has no class of its own for it
+            time.sleep(1.0)
+    return start()
 
 
 def role_of(process: psutil.Process) -> str:
