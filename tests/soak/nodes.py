@@ -90,7 +90,7 @@ def nodes(clock: Path) -> Iterator[Nodes]:
 
 
 def _patiently(start: Callable[[], Any]) -> Any:
-    """What `start` starts: Ray gives a node 30 s, and raises a plain Exception on a machine that is too busy for that."""
+    """What `start` starts: Ray gives a node 30 s, and raises a plain Exception where a machine is too busy for that."""
     for _ in range(STARTS - 1):
         try:
             return start()
