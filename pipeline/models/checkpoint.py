@@ -39,6 +39,7 @@ PICKLES = (
 ADDED: Mapping[str, Any] = {"calibrated_on": "", "prior": None, "experimental": []}  # keys younger than VERSION 1
 ADDED_TO_IMAGES: Mapping[str, Any] = {"mapping": "arcsinh", "clip_sigma": 3.0, "surroundings": 1.0}
 VIEW = ("size", "fov", "min_bands", "min_coverage", "full_coverage")  # of ImageContract: harmless where they differ
+LONGEST_HEADER = 10_000_000  # bytes: a tenth of what the format allows, and far more than any network needs
 NAMED = 3  # tensors that a message names
 
 
@@ -172,6 +173,8 @@ def _metadata(data: bytes, name: str) -> dict[str, Any]:
         if data.startswith(PICKLES):
             raise CheckpointError(f"{name} is a pickle (torch.save); pickles run code and are never read")
         raise CheckpointError(f"{name} is no safetensors file")
+    if length > LONGEST_HEADER:
+        raise CheckpointError(f"{name}: a header of {length} bytes, {LONGEST_HEADER} is the most")
     if len(data) < 8 + length:
         raise CheckpointError(f"{name} is cut off: expected {8 + length} bytes of header, got {len(data)}")
     try:
