@@ -280,3 +280,9 @@ def test_weights_too_large_for_half_are_refused_when_they_are_read() -> None:
     weights = {name: tensor * 1e6 if tensor.dim() == 2 else tensor for name, tensor in made.weights.items()}
     with pytest.raises(CheckpointError, match="not finite"):
         read_checkpoint(write_checkpoint(contract, weights, half=0), "loud")
+
+
+def test_a_header_without_bounds_is_refused_unread() -> None:
+    data = (10**12).to_bytes(8, "little") + b"{"
+    with pytest.raises(CheckpointError, match="a header of 1000000000000 bytes"):
+        read_checkpoint(data, "vast")

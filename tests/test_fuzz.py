@@ -15,10 +15,11 @@ from astropy.io import fits
 from pipeline.archives.cache import Cache, Facts
 from pipeline.archives.heads import head_of
 from pipeline.archives.images import FitsImage
-from pipeline.archives.policy import CacheSection
+from pipeline.archives.policy import CacheSection, host_of
+from pipeline.archives.tile_table import TileTable
 from pipeline.catalogue.commits import committed_table, manifest_name, parquet_name
 from pipeline.catalogue.verify import verify
-from pipeline.errors import BadImage, CatalogueError, JobError
+from pipeline.errors import ArchiveRefused, BadImage, CatalogueError, JobError
 from pipeline.job import load_job
 from pipeline.planner.plan import open_plan
 from pipeline.storage import Storage
@@ -31,6 +32,7 @@ from tests.fuzz.specimens import specimens
 from tests.plans import planned, sky
 from tests.skies import tan_header
 from tests.source_tables import read
+from tests.standins.fast import fast_access
 
 EXAMPLES = 20
 KINDS = (
@@ -161,3 +163,16 @@ def test_a_committed_file_that_is_no_parquet_is_named_though_its_checksum_holds(
     assert "0001.parquet is no Parquet file" in " ".join(verify(storage).problems)
     with pytest.raises(CatalogueError, match="is no Parquet file"):
         committed_table(storage, "ab12", 1)
+
+
+@pytest.mark.parametrize("value", ["1E400", "NaN"])
+def test_a_tile_without_bounds_is_a_bad_image(value: str) -> None:
+    cards = {"ZNAXIS1": float(value), "ZNAXIS2": 4, "ZTILE1": 4, "ZTILE2": 4}
+    with pytest.raises(BadImage, match=r"^a\.fits: no table of compressed tiles"):
+        TileTable.of(cards, b"", 0, "a.fits")
+
+
+def test_brackets_that_hold_no_address_are_no_host() -> None:
+    assert host_of("https://[*a, *a]/x") == ""
+    with pytest.raises(ArchiveRefused, match="does not allow"), fast_access("http://127.0.0.1:1") as access:
+        access.client.download("https://[*a, *a]/x", Path("nowhere"))
