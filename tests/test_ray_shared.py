@@ -20,6 +20,8 @@ def test_a_folder_that_only_the_driver_sees_is_refused(tmp_path: Path) -> None:
     try:
         with ray_session(size=LocalRay(cpus=1, store_bytes=100_000_000)):
             check_shared(Storage(str(tmp_path)), "run.json")
+            dead = {"NodeID": "ab" * 28, "NodeManagerAddress": "192.0.2.9", "Alive": True}  # when it was listed
+            check_shared(Storage(str(tmp_path)), "run.json", [dead])
             with pytest.raises(JobError, match="is not the same folder on the nodes"):
                 check_shared(Storage(f"/proc/self/fd/{descriptor}"), "run.json")
     finally:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import ray
+from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.errors import JobError
@@ -11,10 +15,13 @@ from pipeline.storage import Storage
 PATIENCE = 60.0  # s for the first worker of a node to start and answer
 
 
-def check_shared(storage: Storage, name: str) -> None:
+GONE = (TaskUnschedulableError, NodeDiedError, WorkerCrashedError)
+
+
+def check_shared(storage: Storage, name: str, nodes: Sequence[Mapping[str, Any]] | None = None) -> None:
     """Raises JobError, naming the node, where one that is up does not see the object `name` of the output.
 
-    Nodes that join later are not asked; object stores are the same everywhere and are not asked either.
+    `nodes` are those of the cluster as Ray lists them. Those that join later or die meanwhile do not count; object stores are the same everywhere and are not asked either.
     """
     if storage.local is None:
         return
@@ -23,11 +30,11 @@ def check_shared(storage: Storage, name: str) -> None:
         node["NodeManagerAddress"]: sees.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ).remote(storage.url, name)
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        for node in (ray.nodes() if nodes is None else nodes)  # type: ignore[no-untyped-call]
         if node["Alive"]
     }
     try:
-        blind = [address for address, seen in zip(answers, _got(list(answers.values())), strict=True) if not seen]
+        blind = [address for address, answer in answers.items() if not _answered(answer)]
     except ray.exceptions.RayError as error:
         raise JobError(f"cannot ask the nodes whether they see {storage.shown}: {error}") from error
     if blind:
@@ -37,9 +44,12 @@ def check_shared(storage: Storage, name: str) -> None:
         )
 
 
-def _got(answers: list[ray.ObjectRef[bool]]) -> list[bool]:
-    seen: list[bool] = ray.get(answers, timeout=PATIENCE)
-    return seen
+def _answered(answer: ray.ObjectRef[bool]) -> bool:
+    """Whether the node sees it; of one that is gone nothing more is asked."""
+    try:
+        return bool(ray.get(answer, timeout=PATIENCE))
+    except GONE:
+        return True
 
 
 def _sees(url: str, name: str) -> bool:
