@@ -21,7 +21,8 @@ GONE = (TaskUnschedulableError, NodeDiedError, WorkerCrashedError)
 def check_shared(storage: Storage, name: str, nodes: Sequence[Mapping[str, Any]] | None = None) -> None:
     """Raises JobError, naming the node, where one that is up does not see the object `name` of the output.
 
-    `nodes` are those of the cluster as Ray lists them. Those that join later or die meanwhile do not count; object stores are the same everywhere and are not asked either.
+    `nodes` are those of the cluster as Ray lists them. Those that join later or die meanwhile do not count; object
+    stores are the same everywhere and are not asked either.
     """
     if storage.local is None:
         return
