@@ -19,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -44,7 +45,11 @@ while [[ "$1" == --* ]]; do shift; done
 mv "$SHARED/command.new" "$SHARED/command"
 "$@"
 """
-OTHER_NODE = 'while [[ ! -e "$SHARED/command" ]]; do sleep 0.2; done; bash -c "$(<"$SHARED/command")"'
+# It comes second: on a busy machine two nodes that start at once exceed the 30 s that Ray gives a node.
+OTHER_NODE = """
+until [[ -e "$SHARED/command" ]] && grep -q "Waiting for nodes" "$SHARED/slurm.log"; do sleep 0.2; done
+bash -c "$(<"$SHARED/command")"
+"""
 
 
 def say(text: str) -> None:
@@ -91,7 +96,8 @@ class Slurm:
             "SLURM_GPUS_ON_NODE": "0",
             "TMPDIR": str(self._folder),
         }
-        (self._folder / "command").unlink(missing_ok=True)
+        for left in ("command", "slurm.log"):
+            (self._folder / left).unlink(missing_ok=True)
         first, *others = self._members
         waiting = [node.start(["bash", "-c", OTHER_NODE], "worker.log", **environment) for node in others]
         # The node's first process hands signals on to the script: the first of a namespace ignores them.
@@ -193,6 +199,17 @@ def _submitted(script: str, log: Path, address: str, head: subprocess.Popen[byte
         return subprocess.Popen(["bash", "-c", script], stdout=file, stderr=subprocess.STDOUT)
 
 
+@contextmanager
+def showing(folder: Path) -> Iterator[None]:
+    """Show the ends of the logs of a rehearsal that fails."""
+    try:
+        yield
+    except (SystemExit, TimeoutError):
+        for log in sorted(folder.glob("*.log")):
+            say(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-30:]))
+        raise
+
+
 def main() -> None:
     """Both rehearsals, or one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -212,7 +229,9 @@ def main() -> None:
         say(f"an undisturbed run commits {wanted.num_rows} sources")
         for place in chosen:
             rehearse = rehearse_slurm if place == "slurm" else rehearse_kubernetes
-            assert_equal_catalogues(committed_rows(rehearse(folder, sky, checkpoint)), wanted)
+            with showing(folder / place):
+                output = rehearse(folder, sky, checkpoint)
+            assert_equal_catalogues(committed_rows(output), wanted)
             say("  the catalogue is that of the undisturbed run")
 
 

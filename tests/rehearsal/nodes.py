@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def nodes(folder: Path, count: int) -> Iterator[list[Node]]:
         yield made
     finally:
         for node in made:
-            subprocess.run(["ip", "netns", "del", node.name], check=False, capture_output=True)
+            _remove(node)
         subprocess.run(["ip", "link", "del", f"{PREFIX}-br"], check=False, capture_output=True)
 
 
@@ -68,6 +69,15 @@ def _connect(node: Node) -> None:
         _ip("-n", node.name, *words)
     _ip("-n", node.name, "link", "set", "lo", "up")
     _ip("-n", node.name, "route", "add", "default", "via", f"{NETWORK}.254")
+
+
+def _remove(node: Node) -> None:
+    listed = subprocess.run(["ip", "netns", "pids", node.name], capture_output=True, text=True, check=False)
+    for pid in listed.stdout.split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    subprocess.run(["ip", "netns", "del", node.name], check=False, capture_output=True)
+    subprocess.run(["ip", "link", "del", f"{node.name}v"], check=False, capture_output=True)
 
 
 def _ip(*words: str) -> None:

@@ -132,7 +132,8 @@ class _Engine(Generic[ReportT]):
 
     def _exceeded(self, late: ev.DeadlinePassed) -> None:
         nodes = self._teller.exceeded(late.unit_id, late.attempt, self._settings.unit_deadline)
-        self._hands.avoid(late.unit_id, nodes)
+        if nodes:  # else it had not even begun there
+            self._hands.avoid(late.unit_id, nodes)
         self._watch.log(f"unit {late.unit_id} took longer than {self._settings.unit_deadline:g} s")
         self._events.append(late)
 
