@@ -27,6 +27,7 @@ STAND_INS = {
     "ray": """
         trap 'echo ray >> "$RECORD/signalled"' TERM
         printf "%s\\n" "$@" > "$RECORD/ray"
+        [[ ! -e "$RECORD/no-ray" ]] || exit 0
         until [[ $# -eq 0 || "$1" == -- ]]; do shift; done
         shift; "$@"
     """,
@@ -68,14 +69,21 @@ class Ended:
         return file.read_text().splitlines() if file.exists() else []
 
 
-def run_script(text: str, folder: Path, *, code: int = 0, restarts: int = 0, stop: bool = False) -> Ended:
-    """The batch script with a pipeline that exits with `code`, or that works until the script gets SIGTERM."""
+def run_script(
+    text: str, folder: Path, *, code: int = 0, restarts: int = 0, stop: bool = False, ray: bool = True
+) -> Ended:
+    """The batch script with a pipeline that exits with `code`, or that works until the script gets SIGTERM.
+
+    Without `ray`, Ray does not start, and `ray symmetric-run` answers 0 as it does then.
+    """
     bin_folder = folder / "venv" / "bin"
     bin_folder.mkdir(parents=True)
     for name, script in STAND_INS.items():
         (bin_folder / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
         (bin_folder / name).chmod(0o755)
     (folder / "code").write_text(str(code))
+    if not ray:
+        (folder / "no-ray").touch()
     if stop:
         (folder / "busy").touch()
     (folder / "pipeline.sbatch").write_text(text)

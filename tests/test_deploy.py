@@ -201,6 +201,11 @@ def test_a_slurm_job_that_keeps_stopping_is_not_requeued_for_ever(tmp_path: Path
     assert (ended.code, ended.lines("requeued")) == (75, [])
 
 
+def test_a_slurm_job_whose_ray_never_started_is_no_success(tmp_path: Path) -> None:
+    ended = run_script((DEPLOY / SLURM).read_text(), tmp_path, ray=False)
+    assert (ended.code, ended.lines("pipeline"), ended.lines("requeued")) == (75, [], ["42"])
+
+
 def test_slurms_signal_reaches_the_driver_alone_and_the_job_is_requeued(tmp_path: Path) -> None:
     ended = run_script((DEPLOY / SLURM).read_text(), tmp_path, stop=True)
     assert ended.lines("signalled") == ["pipeline"]
