@@ -11,7 +11,7 @@ from pipeline.errors import ArchiveUnreachable, DiskFull, JobError, UnitError
 from pipeline.executors import events as ev
 from pipeline.executors.ray.actors import is_device_failure
 from pipeline.executors.ray.answers import Loading, Predicting, Warming, event_of, stops_the_run
-from pipeline.executors.ray.cluster import COMMIT_CPUS, share_out
+from pipeline.executors.ray.cluster import COMMIT_CPUS, NODE_CPUS, share_out
 from pipeline.executors.ray.deadlines import Deadlines
 from pipeline.executors.ray.failures import Blame, Failure, failure
 from pipeline.job import EngineSection
@@ -33,6 +33,14 @@ def test_everything_fits_at_once_on_any_machine(cpus: float, gpus: float) -> Non
     assert shares.actors * shares.actor_gpus == gpus
     assert shares.actors * shares.actor_cpus + shares.loads * shares.load_cpus + COMMIT_CPUS <= cpus
     assert shares.threads >= 1
+
+
+def test_an_actor_without_a_gpu_never_needs_more_cpus_than_a_node_has() -> None:
+    cluster = {"CPU": 8.0, NODE_CPUS: 2.0, "object_store_memory": STORE}
+    shares = share_out(EngineSection(), cluster)
+    assert (shares.actors, shares.actor_cpus) == (4, 1.0)
+    assert shares.actors * shares.actor_cpus + shares.loads * shares.load_cpus + COMMIT_CPUS <= 8.0
+    assert share_out(EngineSection(actors=1), cluster).actor_cpus <= 2.0
 
 
 def test_images_may_fill_the_jobs_fraction_of_the_object_store() -> None:

@@ -22,6 +22,7 @@ COMMIT_CPUS = 0.1  # a commit mostly waits for the disk
 COMMITS = 2  # that find a CPU while everything else is busy
 LEAST_LOAD_CPUS = 0.1
 ACTOR_PART = 0.75  # of the CPUs, where the networks run on CPUs too: there they take nearly all the time
+NODE_CPUS = "largest node's CPUs"  # besides Ray's own resources: no actor may need more
 LOADS_PER_ACTOR = 8  # on a cluster that has no workers yet
 
 ENVIRONMENT = {
@@ -87,14 +88,15 @@ def share_out(wanted: EngineSection, resources: Mapping[str, float]) -> Shares:
     actor_gpus = wanted.gpus_per_actor
     if actor_gpus is None:
         actor_gpus = 1.0 if gpus else 0.0
-    actors = wanted.actors or max(1, int(gpus / actor_gpus) if actor_gpus else 1)
+    node_cpus = resources.get(NODE_CPUS) or cpus
+    actors = wanted.actors or max(1, int(gpus / actor_gpus) if actor_gpus else int(cpus / max(1.0, node_cpus)))
     bytes_cap = int(wanted.store_fraction * resources.get("object_store_memory", 0.0))
     if not cpus:
         loads = wanted.loads or LOADS_PER_ACTOR * actors
         return Shares(actors, wanted.cpus_per_actor or 1.0, actor_gpus, loads, 1.0, bytes_cap)
     if actors * actor_gpus > gpus:
         raise JobError(f"{actors} actors of {actor_gpus:g} GPUs need more than the {gpus:g} GPUs there are")
-    actor_cpus = wanted.cpus_per_actor or _actor_cpus(cpus, actors, on_cpu=not actor_gpus)
+    actor_cpus = wanted.cpus_per_actor or _actor_cpus(min(cpus / actors, node_cpus), on_cpu=not actor_gpus)
     left = cpus - actors * actor_cpus - COMMITS * COMMIT_CPUS
     loads = wanted.loads or max(2, int(left))
     load_cpus = min(1.0, left / loads)
@@ -106,9 +108,9 @@ def share_out(wanted: EngineSection, resources: Mapping[str, float]) -> Shares:
     return Shares(actors, actor_cpus, actor_gpus, loads, _granular(load_cpus), bytes_cap)
 
 
-def _actor_cpus(cpus: float, actors: int, *, on_cpu: bool) -> float:
-    """CPUs of an actor: most of them where it computes on them, else one that feeds its GPU."""
-    most = ACTOR_PART * cpus / actors
+def _actor_cpus(cpus: float, *, on_cpu: bool) -> float:
+    """CPUs of an actor out of its part of them: most where it computes on them, else one that feeds its GPU."""
+    most = ACTOR_PART * cpus
     if on_cpu and most >= 1.0:
         return float(int(most))
     return min(1.0, _granular(most / 1.5))
@@ -150,7 +152,9 @@ def _sigterm_kept() -> Iterator[None]:
 
 def _resources() -> Mapping[str, float]:
     there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return there
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    largest = max((node["Resources"].get("CPU", 0.0) for node in nodes if node["Alive"]), default=0.0)
+    return {**there, NODE_CPUS: largest}
 
 
 @contextmanager
