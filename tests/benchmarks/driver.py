@@ -23,7 +23,7 @@ from pipeline.executors.ray.engine import Settings, run_engine
 from tests.benchmarks.rows import Row
 from tests.benchmarks.with_engine import Silence
 
-CHUNK = 512  # images: the planner's default
+CHUNK = 512  # images: the simulator's default
 UNIT_CHUNKS = 8
 NODE_RATE = 2_628  # images/s of a node of 16 load cores (README, simulated clusters, 1 billion galaxies)
 GPUS = 1_000
