@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
@@ -21,7 +23,7 @@ from pipeline.catalogue.commits import committed_table, manifest_name, parquet_n
 from pipeline.catalogue.verify import verify
 from pipeline.errors import ArchiveRefused, BadImage, CatalogueError, JobError
 from pipeline.job import load_job
-from pipeline.planner.plan import open_plan
+from pipeline.planner.plan import UNIT_SCHEMA, open_plan
 from pipeline.storage import Storage
 from pipeline.surveys.wcs import linearised
 from tests.catalogue_rows import commit, plan_rows, table_of
@@ -124,9 +126,11 @@ def test_an_ecsv_without_a_header_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "sky.ecsv")
 
 
-@pytest.mark.parametrize("sidecar", ["[" * 100_000, '{"sha256": "../../../victim"}', '{"sha256": 7}', "{}", "null"])
+@pytest.mark.parametrize(
+    "sidecar", ["[" * 100_000, '{"url": "x", "sha256": "../victim", "size": 16}', '{"sha256": 7}', "{}", "null"]
+)
 def test_a_sidecar_that_is_none_leads_nowhere_and_its_file_is_fetched_anew(tmp_path: Path, sidecar: str) -> None:
-    """`../../../victim` would be read, found to be other bytes, and removed."""
+    """`../victim` would be read, found to be other bytes, and removed."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"of somebody else")
     cache = Cache(CacheSection(url=str(tmp_path / "cache")))
@@ -176,3 +180,15 @@ def test_brackets_that_hold_no_address_are_no_host() -> None:
     assert host_of("https://[*a, *a]/x") == ""
     with pytest.raises(ArchiveRefused, match="does not allow"), fast_access("http://127.0.0.1:1") as access:
         access.client.download("https://[*a, *a]/x", Path("nowhere"))
+
+
+@pytest.mark.parametrize(("column", "value"), [("part", "plan/../../part-00000.parquet"), ("unit_id", "../../victim")])
+def test_a_plan_that_names_files_elsewhere_is_refused(tmp_path: Path, column: str, value: str) -> None:
+    planned(sky(10), tmp_path)
+    path = tmp_path / "plan/units.parquet"
+    rows = [row | {column: value} for row in pq.read_table(path).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, UNIT_SCHEMA), path)
+    made = open_plan(Storage(str(tmp_path)))
+    assert made is not None
+    with pytest.raises(CatalogueError, match="is damaged: no unit"):
+        list(made.units())

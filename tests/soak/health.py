@@ -45,6 +45,8 @@ class Health:
             megabytes, files = found.memory_info().rss / 1e6, found.num_fds()
         except psutil.Error:
             return
+        if not megabytes:  # it has ended, and nobody has asked how
+            return
         self._lives.setdefault(process, Life(role, now)).seen.append((now, megabytes, files))
 
     def lines(self) -> tuple[list[str], bool]:
