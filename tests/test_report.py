@@ -182,6 +182,17 @@ def test_further_networks_are_compared_beside_those_of_the_run(reported: Path, s
     assert maps["AG-CNN", "softmax"] == maps["Networks", "agcnn"]
 
 
+def test_agcnn_is_shown_in_every_setting_that_ships_where_nothing_else_is_asked_for(page: str) -> None:
+    galaxy = next(found for found in _data(page)["galaxies"] if found["image"])
+    settings = {found["name"] for found in galaxy["maps"] if found["group"] == "AG-CNN under other settings"}
+    assert {"softmax", "sigmoid", "std", "mean", "concat", "deep supervised"} <= settings
+
+
+def test_a_network_of_other_images_is_refused_by_name(reported: Path, seen: str) -> None:
+    answer = call("look", str(reported), "--id", seen, "--with", "shipped:radio_agcnn", "--no-open")
+    assert answer.returncode == 2 and "shipped:radio_agcnn looks at images of 1 planes" in answer.stderr
+
+
 def test_a_source_that_cannot_be_fetched_again_says_why(reported: Path) -> None:
     answer = call("look", str(reported), "--id", "far 0", "--to", str(reported.parent / "far.html"), "--no-open")
     assert answer.returncode == 0, answer.stderr

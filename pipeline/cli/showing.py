@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 Catalogue = Annotated[str, typer.Argument(help="Output of a run.")]
 Others = Annotated[
     list[str] | None,
-    typer.Option("--with", metavar="GROUP:NAME=CHECKPOINT", help="A further network to compare the maps with."),
+    typer.Option(
+        "--with",
+        metavar="GROUP:NAME=CHECKPOINT",
+        help="A network to compare the maps with; without it AG-CNN in the settings that ship.",
+    ),
 ]
 Mirror = Annotated[str | None, typer.Option(help="Root of the survey's tree, where it moved.")]
 
@@ -30,7 +34,7 @@ def report(
         str | None, typer.Option(metavar="TABLE", help="True classes: Parquet with object_id and class.")
     ] = None,
     with_: Others = None,
-    compared: Annotated[int, typer.Option(min=0, help="Galaxies that the further networks look at.")] = 24,
+    compared: Annotated[int, typer.Option(min=0, help="Galaxies that the further networks look at.")] = 100,
     mirror: Mirror = None,
 ) -> None:
     """Write one HTML page: what happened, what the networks said, where they looked. It needs no network."""
@@ -39,7 +43,7 @@ def report(
         from pipeline.report.report import Material, report_page
         from pipeline.storage import Storage
 
-        ask, look = _opened(catalogue, with_ or [], compared, mirror)
+        ask, look = _opened(catalogue, with_, compared, mirror)
         committed = tuple(each_latest(Storage(catalogue)))
         known = None if truth is None else _truth(truth)
         page = report_page(ask, Material(look, committed, known))
@@ -60,7 +64,7 @@ def look(
     with screen.answers():
         from pipeline.report.report import galaxy_page
 
-        ask, looker = _opened(catalogue, with_ or [], len(id_), mirror)
+        ask, looker = _opened(catalogue, with_, len(id_), mirror)
         page = galaxy_page(ask, looker, typed_identifiers(ask.catalogue, id_))
         path = _written(page, to, catalogue, "look.html")
         screen.facts("galaxy", {"page": path})
@@ -68,10 +72,10 @@ def look(
             webbrowser.open(Path(path).absolute().as_uri())
 
 
-def _opened(url: str, others: list[str], compared: int, mirror: str | None) -> tuple[Asked, Pictures]:
+def _opened(url: str, others: list[str] | None, compared: int, mirror: str | None) -> tuple[Asked, Pictures]:
     from pipeline import __version__
     from pipeline.catalogue.query import open_catalogue
-    from pipeline.executors.looking import looker, unseen
+    from pipeline.executors.looking import looker, shipped_settings, unseen
     from pipeline.executors.state import describe_run
     from pipeline.job import job_from, override
     from pipeline.report.traced import Asked
@@ -83,7 +87,7 @@ def _opened(url: str, others: list[str], compared: int, mirror: str | None) -> t
         return ask, unseen
     tree: Any = describe_run(Storage(url))["job"]
     job = job_from(override(tree, (), {} if mirror is None else {"mirror": mirror}), url)
-    return ask, looker(opened, url, job, others, compared)
+    return ask, looker(opened, url, job, shipped_settings(job) if others is None else others, compared)
 
 
 def _truth(path: str) -> Any:

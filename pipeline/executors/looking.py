@@ -14,9 +14,9 @@ from pipeline.archives.access import Access
 from pipeline.archives.opener import Opener
 from pipeline.catalogue.attention_sky import sky_columns
 from pipeline.catalogue.query import Catalogue
-from pipeline.checkpoints import common_image, job_checkpoints, read
+from pipeline.checkpoints import SHIPPED, common_image, job_checkpoints, read, shipped_names
 from pipeline.data import ImageContract, ObjectId, Source, Way
-from pipeline.errors import CatalogueError
+from pipeline.errors import CatalogueError, CheckpointError
 from pipeline.job import Job
 from pipeline.planner.plan import open_plan
 from pipeline.report.pictures import SUMMARY, AttentionMap, Picture
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.models.checkpoint import Checkpoint
 
 BOX = ("box_cx", "box_cy", "box_sx")  # scalars of MBAN; its box is a square
+SETTINGS = "AG-CNN under other settings"  # the group of `shipped_settings`
 NETWORKS = "Networks"  # the group of the maps that the catalogue's columns summarise
 
 
@@ -75,13 +76,28 @@ def unseen(object_ids: Sequence[ObjectId]) -> Iterator[Picture]:
 def looker(catalogue: Catalogue, output: str, job: Job, others: Sequence[str], compared: int) -> Looker:
     """A looker for a run's output. `others` are checkpoints as GROUP:NAME=PATH or paths, whose names say what they are.
 
-    Raises CheckpointError for a checkpoint that cannot be read.
+    Raises CheckpointError for a checkpoint that cannot be read, or that looks at images of other planes.
     """
+    checkpoints = job_checkpoints(job)
+    contract, _ = common_image(dict(checkpoints), job.survey.bands)
     grouped: dict[str, dict[str, Checkpoint]] = {}
     for address in others:
         group, name, path = _addressed(address)
-        grouped.setdefault(group, {})[name] = read(path)
-    return Looker(catalogue, job, Storage(output), job_checkpoints(job), grouped, compared)
+        other = read(path)
+        if len(other.image.planes) != len(contract.planes):
+            raise CheckpointError(
+                f"{path} looks at images of {len(other.image.planes)} planes, the job's have {len(contract.planes)}"
+            )
+        grouped.setdefault(group, {})[name] = other
+    return Looker(catalogue, job, Storage(output), checkpoints, grouped, compared)
+
+
+def shipped_settings(job: Job) -> tuple[str, ...]:
+    """AG-CNN under each normalisation and aggregation that ships, as `others` of a looker; none for other images."""
+    found = {name: read(f"{SHIPPED}:{name}") for name in shipped_names() if name.startswith("agcnn_")}
+    one = next(iter(job_checkpoints(job).values()))
+    fitting = (name for name, other in found.items() if len(other.image.planes) == len(one.image.planes))
+    return tuple(f"{SETTINGS}:{name.removeprefix('agcnn_').replace('_', ' ')}={SHIPPED}:{name}" for name in fitting)
 
 
 def _way(survey: Survey, job: Job) -> Way:
@@ -159,12 +175,12 @@ def _look(checkpoint: Checkpoint) -> Look:
 
 
 def _maps(group: str, networks: Mapping[str, Look], image: NDArray[np.uint8], fov: float) -> Iterator[AttentionMap]:
-    """Each network's own map first, then those of its parts in a group of their own."""
+    """Each network's own map first, then, for the job's networks, those of its parts in a group of their own."""
     looked = {name: look(image) for name, look in networks.items()}
     for name, found in looked.items():
         numbers = _summary(found.attention, fov)
         yield AttentionMap(group, name, found.attention, found.verdict, numbers, found.box)
-    for name, found in looked.items():
+    for name, found in looked.items() if group == NETWORKS else ():
         for title, values in found.parts.items():
             yield AttentionMap(f"Parts of {name}", title, values, numbers=_summary(values, fov))
 
