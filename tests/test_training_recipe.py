@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from pipeline.training.recipe import parse_recipe, plain, read_recipe
 from tests.training_sets import recipe, tree
 
 JOBS = Path(__file__).parent.parent / "jobs/training"
+LAUGHS = "a: &a [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]\n" + "".join(
+    f"{below}: &{below} [{', '.join([f'*{above}'] * 10)}]\n" for above, below in itertools.pairwise("abcdef")
+)  # a million zeros by its aliases
 BASES = ("optical.yaml", "radio.yaml", "gpu.yaml", "cpu.yaml")  # the first two are extended; the others are lists
 
 
@@ -83,14 +87,14 @@ def test_settings_go_over_the_file_and_over_what_it_extends(tmp_path: Path) -> N
     assert (read.optimisation.epochs, read.optimisation.batch, read.optimisation.rate) == (8, 10, 0.5)
 
 
-@pytest.mark.parametrize("setting", ["optimisation.epochs", "name.first=1", "optimisation.epocs=1"])
+@pytest.mark.parametrize("setting", ["optimisation.epochs", "name.first=1", "optimisation.epocs=1", "name=["])
 def test_a_wrong_setting_is_refused(tmp_path: Path, setting: str) -> None:
     (tmp_path / "own.yaml").write_text(f"extends: {JOBS / 'tang.yaml'}\n")
     with pytest.raises(JobError, match=r"epoc|name"):
         read_recipe(tmp_path / "own.yaml", [setting])
 
 
-@pytest.mark.parametrize("text", ["- a", "name: [", "\xff\xfe"])
+@pytest.mark.parametrize("text", ["- a", "name: [", "\xff\xfe", LAUGHS])
 def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.yaml").write_bytes(text.encode("latin-1"))
     with pytest.raises(JobError, match=r"bad\.yaml"):

@@ -19,7 +19,7 @@ from pipeline.executors.limits import IN_FLIGHT
 from pipeline.job import EngineSection, UnitsSection
 
 GIB = 2**30
-LOAD_MEMORY = 600 << 20  # bytes of a load besides its chunk (engine-catalogue-ops.md 1.5)
+LOAD_MEMORY = 600 << 20  # bytes of a load besides its chunk, assumed (engine-catalogue-ops.md 1.5)
 ACTOR_MEMORY = 4 * GIB  # of an actor: torch, a CUDA context, weights, pinned buffers. Assumed
 RAY_MEMORY = 2 * GIB  # of Ray's own processes on a node. Assumed
 SHM_MARGIN = 1.1

@@ -14,13 +14,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_type_hints
 
-import yaml
-
 from pipeline.data import ImageContract
 from pipeline.errors import CheckpointError, JobError
 from pipeline.models import NETWORKS
 from pipeline.models.header import read_fields
 from pipeline.models.network import NetworkConfig
+from pipeline.plain_yaml import plain_yaml
 from pipeline.training.votes import Cuts
 
 Padding = Literal["reflection", "zeros"]
@@ -211,8 +210,8 @@ def plain(recipe: Any) -> Any:
 
 def _read_tree(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = plain_yaml(path.read_text())
+    except (OSError, ValueError) as error:
         raise JobError(f"cannot read the recipe {path}: {error}") from error
     if not isinstance(tree, dict):
         raise JobError(f"{path}: expected a recipe, got {tree!r}")
@@ -264,7 +263,10 @@ def _set(tree: dict[str, Any], setting: str) -> None:
         if not isinstance(inner, dict):
             raise JobError(f"--set {setting}: {section} has no keys")
         tree = inner
-    tree[key] = yaml.safe_load(text)
+    try:
+        tree[key] = plain_yaml(text)
+    except ValueError as error:
+        raise JobError(f"--set {setting}: {error}") from None
 
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:

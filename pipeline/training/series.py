@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.errors import JobError
+from pipeline.plain_yaml import plain_yaml
 from pipeline.training.fitting import CHECKPOINT
 from pipeline.training.recipe import Recipe, read_recipe
 
@@ -43,8 +42,8 @@ def read_series(path: Path, output: Path, settings: Sequence[str] = ()) -> list[
     Raises JobError where the list or a recipe is wrong, or two runs have one name.
     """
     try:
-        entries = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        entries = plain_yaml(path.read_text())
+    except (OSError, ValueError) as error:
         raise JobError(f"cannot read the list {path}: {error}") from error
     if not isinstance(entries, list):
         raise JobError(f"{path}: expected a list of runs, got {entries!r}")
