@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import open_catalogue
+from pipeline.catalogue.commits import each_latest
 from pipeline.errors import ArchiveUnreachable, CheckpointError, DiskFull, JobError, TooManyFailures
 from pipeline.executors.runner import run
 from pipeline.executors.session import Reporter
@@ -27,6 +28,11 @@ def test_every_source_comes_out_once_with_a_status(whole: Path) -> None:
     assert rows["dmagnet_p_spiral"].null_count == sum(
         status not in ("ok", "partial") for status in rows["status"].to_pylist()
     )
+
+
+def test_every_manifest_says_how_its_networks_were_run(whole: Path) -> None:
+    said = {choice for manifest in each_latest(Storage(str(whole))) for choice in manifest.choices}
+    assert len(said) == 1 and said.pop().startswith("cpu: torch sees no CUDA; float32, batches of ")
 
 
 def test_the_published_catalogue_holds_the_committed_rows(whole: Path) -> None:
