@@ -32,7 +32,8 @@ def stored(checkpoint: Checkpoint, given: Material, device: str = "cpu") -> tupl
     images = sum(map(len, sets))
     whole = _classes(checkpoint, sets, given, device)
     flips: list[int] = []
-    for least in HALVES:
+    largest = max(tensor.numel() for tensor in checkpoint.weights.values())
+    for least in (least for least in HALVES if least <= largest):
         small = read_checkpoint(as_bytes(checkpoint, half=least), "in float16")
         flips.append(int((_classes(small, sets, given, device) != whole).sum()))
         if not flips[-1]:
