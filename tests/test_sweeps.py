@@ -21,6 +21,7 @@ from pipeline.errors import ArchiveUnreachable, JobError
 from pipeline.sources.batches import Region, Selection
 from pipeline.sources.sweeps import PASS_THROUGH, meets, sweep_batches, sweep_box, target_ids
 from pipeline.surveys.legacy import LegacyConfig
+from tests.standins.fast import fast_access
 
 
 def sweep(rows: int, **columns: Any) -> pa.Table:
@@ -205,8 +206,9 @@ def test_sweeps_come_from_a_web_server_as_from_a_disk(served: str, mock_tree: Pa
 
 
 def test_a_server_that_does_not_answer_is_an_unreachable_archive() -> None:
-    with pytest.raises(ArchiveUnreachable, match="cannot list"):
-        swept("http://127.0.0.1:9")  # the discard port: nothing listens
+    root = "http://127.0.0.1:9"  # the discard port: nothing listens
+    with ArchiveFiles(root, fast_access(root)) as files, pytest.raises(ArchiveUnreachable, match="cannot list"):
+        next(iter(sweep_batches(files, LegacyConfig().sweeps, None)))
 
 
 def test_a_damaged_sweep_is_an_error_that_names_it(mock_tree: Path, tmp_path: Path) -> None:
