@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 VERSIONS = ("torch", "numpy", "ray", "pyarrow", "fitsio", "astropy", "duckdb")
 NAMES = (
     *("start_up", "forward_pass", "conditional", "around", "decode", "plan_scale", "catalogue"),
-    *("driver", "engine_vs_ray_data"),
+    *("driver", "engine_vs_ray_data", "report"),
 )
 
 
