@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -33,6 +34,8 @@ def s3_bucket() -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # moto keeps its buckets for the whole process, those of an earlier module's server too.
+    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
     with s3_credentials(f"http://{host}:{port}"):
         Storage("s3://tests").filesystem.mkdir("tests")
         yield "s3://tests"
