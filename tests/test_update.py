@@ -38,6 +38,13 @@ def job_of(table: Path, tree: Path, checkpoint: Path, *more: str) -> Job:
     return mock_job(tree, checkpoint, f"sources.table={table}", columns, "engine.failure_fraction=1", *more)
 
 
+def begun(rows: pa.Table, table: Path, job: Job, output: Path) -> Job:
+    """The job, after a run over the first four of the rows, which are now its table."""
+    pq.write_table(rows.slice(0, 4), table)
+    run(job, str(output), publish=False)
+    return job
+
+
 def test_an_update_classifies_what_is_new_and_tries_again_what_failed_and_nothing_else(
     tmp_path: Path, whole: Path, mock_tree: Path, checkpoint: Path
 ) -> None:
@@ -73,10 +80,9 @@ def test_an_update_classifies_what_is_new_and_tries_again_what_failed_and_nothin
 def test_an_update_of_other_columns_is_refused_by_name(
     tmp_path: Path, whole: Path, mock_tree: Path, checkpoint: Path
 ) -> None:
-    rows, table, output = sources_of(whole), tmp_path / "sources.parquet", tmp_path / "out"
-    pq.write_table(rows.slice(0, 4), table)
-    job = job_of(table, mock_tree, checkpoint)
-    run(job, str(output), publish=False)
+    table, output = tmp_path / "sources.parquet", tmp_path / "out"
+    rows = sources_of(whole)
+    job = begun(rows, table, job_of(table, mock_tree, checkpoint), output)
     pq.write_table(rows.append_column("colour", pa.array([0.5] * rows.num_rows)), table)
     with pytest.raises(JobError, match=r"are not those of the plan: colour \(double\)"):
         run(job, str(output), task="update")
@@ -91,10 +97,9 @@ def test_an_update_of_other_columns_is_refused_by_name(
 def test_an_update_that_a_crash_cut_short_is_planned_anew(
     tmp_path: Path, whole: Path, mock_tree: Path, checkpoint: Path
 ) -> None:
-    rows, table, output = sources_of(whole), tmp_path / "sources.parquet", tmp_path / "out"
-    pq.write_table(rows.slice(0, 4), table)
-    job = job_of(table, mock_tree, checkpoint)
-    run(job, str(output), publish=False)
+    table, output = tmp_path / "sources.parquet", tmp_path / "out"
+    rows = sources_of(whole)
+    job = begun(rows, table, job_of(table, mock_tree, checkpoint), output)
     shutil.copytree(output / "plan", output / "plan-0002")
     (output / "plan-0002/plan.json").unlink()
     pq.write_table(rows.slice(0, 6), table)
