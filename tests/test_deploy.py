@@ -125,8 +125,9 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("COPY jobs jobs", "COPY tests tests"),
         ("; fi", "; if"),
         ("RUN --mount=type=secret,id=pip,target=/etc/pip.conf", "RUN"),
-        ("pip install -c constraints.txt torch", "pip install --index-url $INDEX -c constraints.txt torch"),
-        ("ARG TORCH=cuda", 'ARG TORCH=cuda\nARG INDEX=""'),
+        ("pip install -c constraints.txt torch", "pip install --proxy $PROXY -c constraints.txt torch"),
+        ("pip install -c constraints.txt torch", "PIP_PRE=1 pip install -c constraints.txt torch"),
+        ("ARG TORCH=cuda", 'ARG TORCH=cuda\nARG PROXY=""'),
     ],
 }
 
