@@ -75,7 +75,7 @@ def look(
 def _opened(url: str, others: list[str] | None, compared: int, mirror: str | None) -> tuple[Asked, Pictures]:
     from pipeline import __version__
     from pipeline.catalogue.query import open_catalogue
-    from pipeline.executors.looking import looker, shipped_settings, unseen
+    from pipeline.executors.looking import looker, unseen
     from pipeline.executors.state import describe_run
     from pipeline.job import job_from, override
     from pipeline.report.traced import Asked
@@ -87,7 +87,7 @@ def _opened(url: str, others: list[str] | None, compared: int, mirror: str | Non
         return ask, unseen
     tree: Any = describe_run(Storage(url))["job"]
     job = job_from(override(tree, (), {} if mirror is None else {"mirror": mirror}), url)
-    return ask, looker(opened, url, job, shipped_settings(job) if others is None else others, compared)
+    return ask, looker(opened, url, job, others, compared)
 
 
 def _truth(path: str) -> Any:

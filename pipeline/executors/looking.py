@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.models.checkpoint import Checkpoint
 
 BOX = ("box_cx", "box_cy", "box_sx")  # scalars of MBAN; its box is a square
-SETTINGS = "AG-CNN under other settings"  # the group of `shipped_settings`
+SETTINGS = "AG-CNN under other settings"  # the group of those that ship
 NETWORKS = "Networks"  # the group of the maps that the catalogue's columns summarise
 
 
@@ -73,31 +73,36 @@ def unseen(object_ids: Sequence[ObjectId]) -> Iterator[Picture]:
         yield Picture(object_id, None, "not the output of a run: where its images are is not known", float("nan"), ())
 
 
-def looker(catalogue: Catalogue, output: str, job: Job, others: Sequence[str], compared: int) -> Looker:
+def looker(catalogue: Catalogue, output: str, job: Job, others: Sequence[str] | None, compared: int) -> Looker:
     """A looker for a run's output. `others` are checkpoints as GROUP:NAME=PATH or paths, whose names say what they are.
 
+    None stands for AG-CNN under each normalisation and aggregation that ships, where the job's images are its images.
     Raises CheckpointError for a checkpoint that cannot be read, or that looks at images of other planes.
     """
     checkpoints = job_checkpoints(job)
     contract, _ = common_image(dict(checkpoints), job.survey.bands)
+    planes = len(contract.planes)
+    grouped = _shipped_settings(planes) if others is None else _named(others, planes)
+    return Looker(catalogue, job, Storage(output), checkpoints, grouped, compared)
+
+
+def _shipped_settings(planes: int) -> dict[str, dict[str, Checkpoint]]:
+    names = (name for name in shipped_names() if name.startswith("agcnn_"))
+    found = {name.removeprefix("agcnn_").replace("_", " "): read(f"{SHIPPED}:{name}") for name in names}
+    return {SETTINGS: {name: one for name, one in found.items() if len(one.image.planes) == planes}}
+
+
+def _named(others: Sequence[str], planes: int) -> dict[str, dict[str, Checkpoint]]:
     grouped: dict[str, dict[str, Checkpoint]] = {}
     for address in others:
         group, name, path = _addressed(address)
         other = read(path)
-        if len(other.image.planes) != len(contract.planes):
+        if len(other.image.planes) != planes:
             raise CheckpointError(
-                f"{path} looks at images of {len(other.image.planes)} planes, the job's have {len(contract.planes)}"
+                f"{path} looks at images of {len(other.image.planes)} planes, the job's have {planes}"
             )
         grouped.setdefault(group, {})[name] = other
-    return Looker(catalogue, job, Storage(output), checkpoints, grouped, compared)
-
-
-def shipped_settings(job: Job) -> tuple[str, ...]:
-    """AG-CNN under each normalisation and aggregation that ships, as `others` of a looker; none for other images."""
-    found = {name: read(f"{SHIPPED}:{name}") for name in shipped_names() if name.startswith("agcnn_")}
-    one = next(iter(job_checkpoints(job).values()))
-    fitting = (name for name, other in found.items() if len(other.image.planes) == len(one.image.planes))
-    return tuple(f"{SETTINGS}:{name.removeprefix('agcnn_').replace('_', ' ')}={SHIPPED}:{name}" for name in fitting)
+    return grouped
 
 
 def _way(survey: Survey, job: Job) -> Way:
