@@ -214,8 +214,10 @@ def _sky(ask: Asked) -> Iterator[Plot]:
     if not galaxies:
         return
     order = fitting_order(cells, galaxies)
-    order = visible_order(order, np.array(numbers.cells(ask, order).column("pixel"), dtype=np.int64))
     covered = numbers.cells(ask, order)
+    seen = visible_order(order, np.array(covered.column("pixel"), dtype=np.int64))
+    if seen < order:
+        order, covered = seen, numbers.cells(ask, seen)
     pixels = np.array(covered.column("pixel"), dtype=np.int64)
     counts = np.array(covered.column("galaxies"), dtype=float)
     caption = f"Coverage: galaxies in each HEALPix pixel of order {order}."
