@@ -49,7 +49,10 @@ def read(address: str) -> Checkpoint:
         data: bytes = filesystem.cat_file(path)
     except (OSError, ValueError, ImportError, ClientError, BotoCoreError) as error:
         # Not the error's own words, nor the error itself: they repeat the URL with its secrets.
-        raise CheckpointError(f"cannot read checkpoint {name}: {type(error).__name__}") from None
+        missing = isinstance(error, FileNotFoundError)
+        raise CheckpointError(
+            f"cannot read checkpoint {name}: {'there is no such file' if missing else type(error).__name__}"
+        ) from None
     return read_checkpoint(data, name)
 
 

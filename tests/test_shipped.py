@@ -67,3 +67,10 @@ def test_the_networks_of_the_default_job_know_drawn_galaxies() -> None:
 
 def _four(name: str) -> str:
     return "smooth" if name in ("round", "in_between", "cigar") else name
+
+
+def test_a_checkpoint_that_is_not_there_is_said_to_be_missing_without_the_secrets_of_its_url() -> None:
+    with pytest.raises(CheckpointError) as told:
+        read("file:///weights/mine.safetensors?token=hunter2")
+    assert str(told.value).endswith("there is no such file")
+    assert "hunter2" not in str(told.value)
