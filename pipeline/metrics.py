@@ -41,9 +41,9 @@ LIMITER_SHARE = Metric("galaxy_limiter_share", "gauge", "Share of its allowed ra
 LIMITER_PAUSE = Metric("galaxy_limiter_pause_seconds", "gauge", "How long a host is still left alone", ("host",))
 QUEUE_BYTES = Metric("galaxy_queue_bytes", "gauge", "Images that wait for an actor or are predicted")
 STARVED = Metric("galaxy_starved_seconds_total", "counter", "Places of a stage without anything to do", ("stage",))
-BLOCKED = Metric("galaxy_blocked_seconds_total", "counter", "Places of a stage held back by the next one", ("stage",))
+BLOCKED = Metric("galaxy_blocked_seconds_total", "counter", "Places of a stage held back by what is next", ("stage",))
 ACTOR_RESTARTS = Metric("galaxy_actor_restarts_total", "counter", "Actors that died and were started again")
-QUARANTINED = Metric("galaxy_quarantined_units_total", "counter", "Units given up after their last attempt")
+QUARANTINED = Metric("galaxy_quarantined_units_total", "counter", "Units given up, what is left of them in a retry too")
 DEADLINES = Metric("galaxy_unit_deadlines_total", "counter", "Units that took longer than their deadline")
 COMMIT_AGE = Metric("galaxy_last_commit_age_seconds", "gauge", "Since the last commit, or since the run began")
 

@@ -67,7 +67,8 @@ class Telemetry:
         for status, rows in manifest.statuses.items():
             self.readings.add(metrics.SOURCES, rows, status)
         self.readings.set(metrics.SOURCES_LEFT, left)
-        given_up = manifest.statuses.get(Status.QUARANTINED, 0) == manifest.rows
+        # Of a retry only the rows tried again: it tries all that were quarantined, so those here are this commit's.
+        given_up = manifest.statuses.get(Status.QUARANTINED, 0) > 0
         self.readings.add(metrics.QUARANTINED, given_up)
         self._tell_commit(manifest, given_up)
 

@@ -11,6 +11,7 @@ from pipeline import metrics
 from pipeline.archives.gate import HostState
 from pipeline.executors import events as ev
 from pipeline.executors.ray.answers import Awaited, Committing, Loading, Predicting
+from pipeline.executors.ray.cluster import COMMITS
 from pipeline.executors.ray.failures import Failure
 from pipeline.executors.ray.hands import Pressure
 from pipeline.executors.telemetry import Kind, LateUnit, LogEvent, Telemetry
@@ -45,15 +46,17 @@ class _Begun:
 class Teller:
     """Remembers of each task under way whose it is and when it began."""
 
-    def __init__(self, telemetry: Telemetry, around: Around, actors: int) -> None:
-        self._telemetry, self._around, self._actors = telemetry, around, actors
+    def __init__(
+        self, telemetry: Telemetry, around: Around, actors: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._telemetry, self._around, self._actors, self._clock = telemetry, around, actors, clock
         self._begun: dict[int, _Begun] = {}
-        self._measured = self._exported = time.monotonic()
+        self._measured = self._exported = clock()
 
     def began(self, action: ev.StartLoad | ev.StartPredict) -> None:
         kind: Kind = "load" if isinstance(action, ev.StartLoad) else "predict"
         unit, rows = action.unit.unit_id, action.unit.chunks[action.chunk]
-        self._begun[action.task] = _Begun(kind, unit, action.chunk, action.attempt, rows, time.monotonic())
+        self._begun[action.task] = _Begun(kind, unit, action.chunk, action.attempt, rows, self._clock())
 
     def forgotten(self, task: int) -> None:
         self._begun.pop(task, None)
@@ -63,7 +66,7 @@ class Teller:
         if isinstance(awaited, Loading | Predicting):
             begun = self._begun.pop(awaited.task, None)
             if begun is not None:
-                self._telemetry.tell(_task_event(begun, value))
+                self._telemetry.tell(_task_event(begun, value, self._clock()))
         elif isinstance(value, Failure):
             kind: Kind = "commit" if isinstance(awaited, Committing) else "actor"
             self._telemetry.tell(LogEvent(kind, f"{awaited} failed: {value.reason}"))
@@ -81,8 +84,12 @@ class Teller:
         return tuple(nodes)
 
     def measure(self, pressure: Callable[[], Pressure], held_back: bool) -> None:
-        """Count the seconds since the last look, and export from time to time."""
-        now = time.monotonic()
+        """Count the seconds since the last look, and export from time to time.
+
+        `held_back`: a chunk waits for room in the object store. Next to a commit is the output: it holds back each
+        unit that it has not taken yet.
+        """
+        now = self._clock()
         passed = now - self._measured
         if passed < MEASURE:
             return
@@ -94,17 +101,19 @@ class Teller:
         readings.add(metrics.STARVED, 0 if held_back else passed * there.free_loads, "load")
         readings.add(metrics.BLOCKED, passed * there.free_loads if held_back else 0, "load")
         readings.add(metrics.BLOCKED, passed * idle, "predict")
+        readings.add(metrics.STARVED, passed * max(0, COMMITS - there.committing), "commit")
+        readings.add(metrics.BLOCKED, passed * there.committing, "commit")
         if now - self._exported >= EXPORT:
             self.export()
 
     def export(self) -> None:
-        self._exported = time.monotonic()
+        self._exported = self._clock()
         self._telemetry.hosts(self._around.hosts())
         self._telemetry.refresh()
         self._around.export(self._telemetry.readings)
 
 
-def _task_event(begun: _Begun, value: Any) -> LogEvent:
+def _task_event(begun: _Begun, value: Any, now: float) -> LogEvent:
     return LogEvent(
         begun.kind,
         f"failed: {value.reason}" if isinstance(value, Failure) else "done",
@@ -112,5 +121,5 @@ def _task_event(begun: _Begun, value: Any) -> LogEvent:
         chunk=begun.chunk,
         attempt=begun.attempt,
         rows=begun.rows,
-        seconds=round(time.monotonic() - begun.at, 3),
+        seconds=round(now - begun.at, 3),
     )
