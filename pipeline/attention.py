@@ -29,25 +29,14 @@ import math
 import torch
 from torch import Tensor
 
-from pipeline.models.network import NetworkConfig
-
-ATTENTION_COLUMNS = (
-    *("peak_x", "peak_y", "cx", "cy", "sigma", "e1", "e2", "ellip", "pa"),
-    *("entropy", "area50", "gini", "central", "raw_min", "raw_max", "flat"),
-)
 MAP_SIDE = 16  # cells a side of the stored map
 CENTRAL_RADIUS = 0.25  # image sides
 FLAT = 1e-6  # a range below this fraction of the largest value is float32 rounding (eps 1.2e-7) of a constant
 ROUND = 1e-6  # an ellipticity below this is float32 rounding of a round map
 
 
-def attention_columns(config: NetworkConfig) -> tuple[str, ...]:
-    """The attention columns of a network, in the order of the catalogue and without its prefix."""
-    return (*ATTENTION_COLUMNS, *config.scalars)
-
-
 def summarise(attention: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps (N, h, w) to statistics (N, 16) float32, as ATTENTION_COLUMNS, and stored maps (N, 256) uint8.
+    """Maps (N, h, w) to statistics (N, 16) float32, as network.ATTENTION_COLUMNS, and stored maps (N, 256) uint8.
 
     Computed in float64. A stored map is p by its area on a 16x16 grid, row by row, 255 at its highest cell.
     """

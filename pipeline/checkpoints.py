@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import fsspec
-from aiohttp import ClientError
-from botocore.exceptions import BotoCoreError
 
 from pipeline.data import ImageContract
 from pipeline.errors import CheckpointError
 from pipeline.job import Job
+from pipeline.models.contract import Contract, StoredContract, contract_differences, read_contract
+from pipeline.models.images import IMAGES
+from pipeline.sources.tables import network_errors
 from pipeline.storage import without_credentials
 
 if TYPE_CHECKING:
@@ -20,11 +22,20 @@ if TYPE_CHECKING:
 
 UNTRAINED, SHIPPED = "untrained", "shipped"
 WEIGHTS = "weights"  # folder of the package `pipeline.models`
+Promise = TypeVar("Promise", bound=Contract)
 
 
 def job_checkpoints(job: Job) -> dict[str, Checkpoint]:
     """Column prefix -> checkpoint, for every network of the job. Raises CheckpointError."""
     return {prefix: read(section.checkpoint) for prefix, section in job.networks.items()}
+
+
+def job_contracts(job: Job) -> dict[str, StoredContract]:
+    """Column prefix -> what its checkpoint promises: without torch, but where weights are to be drawn.
+
+    Raises CheckpointError for all that `job_checkpoints` does, but the weights are not looked at.
+    """
+    return {prefix: _contract(section.checkpoint) for prefix, section in job.networks.items()}
 
 
 def read(address: str) -> Checkpoint:
@@ -39,21 +50,31 @@ def read(address: str) -> Checkpoint:
     if address.startswith(f"{UNTRAINED}:"):
         network, seed, images = _split(address)
         return untrained_checkpoint(network, seed, images=images)
+    return _serving(read_checkpoint(*_stored(address)), address)
+
+
+def _contract(address: str) -> StoredContract:
+    """As `read`, without the weights."""
+    if address.startswith(f"{UNTRAINED}:"):
+        return read(address)
+    return _serving(read_contract(*_stored(address)), address)
+
+
+def _stored(address: str) -> tuple[bytes, str]:
+    """A checkpoint's bytes, and what messages call it."""
     if address.startswith(f"{SHIPPED}:"):
-        name, _, images = address.removeprefix(f"{SHIPPED}:").partition(":")
-        found = read_checkpoint(_shipped(name), address)
-        return _serving(found, images, address) if images else found
+        return _shipped(address.split(":")[1]), address
     name = without_credentials(address)
     try:
         filesystem, path = fsspec.core.url_to_fs(address)  # fsspec.open would take the ? of a token for a pattern
         data: bytes = filesystem.cat_file(path)
-    except (OSError, ValueError, ImportError, ClientError, BotoCoreError) as error:
+    except (OSError, ValueError, ImportError, *network_errors()) as error:  # type: ignore[misc]
         # Not the error's own words, nor the error itself: they repeat the URL with its secrets.
         missing = isinstance(error, FileNotFoundError)
         raise CheckpointError(
             f"cannot read checkpoint {name}: {'there is no such file' if missing else type(error).__name__}"
         ) from None
-    return read_checkpoint(data, name)
+    return data, name
 
 
 def shipped_names() -> list[str]:
@@ -69,27 +90,26 @@ def _shipped(name: str) -> bytes:
     return (files("pipeline.models") / WEIGHTS / f"{name}.safetensors").read_bytes()
 
 
-def _serving(checkpoint: Checkpoint, images: str, address: str) -> Checkpoint:
-    """The checkpoint for other images than its own."""
-    from pipeline.models.images import IMAGES
-
+def _serving(checkpoint: Promise, address: str) -> Promise:
+    """The checkpoint, for other images than its own where the address names them."""
+    images = address.split(":", 2)[2:] if address.startswith(f"{SHIPPED}:") else []
+    if not images:
+        return checkpoint
     fitting = [name for name, one in IMAGES.items() if (one.classes, len(one.contract.planes)) == _kind(checkpoint)]
-    if images not in fitting:
-        raise CheckpointError(f"{address}: unknown images {images!r}, expected one of {', '.join(fitting)}")
-    return replace(checkpoint, image=IMAGES[images].contract)
+    if images[0] not in fitting:
+        raise CheckpointError(f"{address}: unknown images {images[0]!r}, expected one of {', '.join(fitting)}")
+    return replace(checkpoint, image=IMAGES[images[0]].contract)
 
 
-def _kind(checkpoint: Checkpoint) -> tuple[tuple[str, ...], int]:
+def _kind(checkpoint: Contract) -> tuple[tuple[str, ...], int]:
     return checkpoint.classes, len(checkpoint.image.planes)
 
 
-def common_image(checkpoints: dict[str, Checkpoint], bands: tuple[str, ...]) -> tuple[ImageContract, list[str]]:
+def common_image(checkpoints: Mapping[str, Contract], bands: tuple[str, ...]) -> tuple[ImageContract, list[str]]:
     """The one image contract of a job's networks, and warnings about what differs without harm.
 
     Raises CheckpointError where channels or value range differ, or where the survey lacks a band.
     """
-    from pipeline.models.checkpoint import contract_differences
-
     (first_name, first), *others = checkpoints.items()
     warnings = []
     for name, checkpoint in others:

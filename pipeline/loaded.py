@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.attention import MAP_SIDE, attention_columns, summarise
+from pipeline.attention import MAP_SIDE, summarise
 from pipeline.data import UNCERTAINTY, NetworkOutput
 from pipeline.models.calibration import probabilities
 from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.dmagnet import DMAGNet
 from pipeline.models.dmagnet_cpu import FoldedDMAGNet
-from pipeline.models.network import Network, NetworkConfig, NetworkResult
+from pipeline.models.network import Network, NetworkConfig, NetworkResult, attention_columns
 from pipeline.models.novelty import Novelty
 
 

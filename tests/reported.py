@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.executors.runner import run
-from pipeline.models.agcnn import AGCNNConfig
-from pipeline.models.checkpoint import CLASSES, Contract, untrained_checkpoint, write_checkpoint
+from pipeline.models.checkpoint import CLASSES, untrained_checkpoint, write_checkpoint
+from pipeline.models.configs.agcnn import AGCNNConfig
+from pipeline.models.contract import Contract
 from tests.runs import SIZE, call, mock_job
 
 WRITTEN = "<script>document.title='taken'</script>"

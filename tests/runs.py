@@ -18,8 +18,9 @@ from pipeline.data import ImageContract
 from pipeline.executors.runner import run
 from pipeline.executors.summary import RunSummary
 from pipeline.job import Job, load_job
-from pipeline.models.checkpoint import Contract, untrained_checkpoint, write_checkpoint
-from pipeline.models.dmagnet import DMAGNetConfig
+from pipeline.models.checkpoint import untrained_checkpoint, write_checkpoint
+from pipeline.models.configs.dmagnet import DMAGNetConfig
+from pipeline.models.contract import Contract
 from pipeline.storage import Storage
 
 SIZE = 64  # pixels a side of the tiny network's images

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from pipeline.attention import ATTENTION_COLUMNS, summarise
-from pipeline.models.agcnn import AGCNN, SUMMARIES, AGCNNConfig, Aggregation, Gate, Heads
-from pipeline.models.network import NetworkResult
-from pipeline.models.normalise import LearnedMix, Normalisation
+from pipeline.attention import summarise
+from pipeline.models.agcnn import AGCNN, Gate, Heads
+from pipeline.models.configs.agcnn import SUMMARIES, AGCNNConfig, Aggregation, Normalisation
+from pipeline.models.network import ATTENTION_COLUMNS, NetworkResult
+from pipeline.models.normalise import LearnedMix
 from tests.network_probes import together_and_apart, values
 
 NOTEBOOK = AGCNNConfig(bands=1, classes=2, size=150)

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from pipeline.errors import CheckpointError
-from pipeline.models.agcnn import AGCNNConfig
+from pipeline.models.configs.agcnn import AGCNNConfig
 from pipeline.models.header import read_fields
 from pipeline.models.network import gflops
 

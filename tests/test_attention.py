@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from pipeline.attention import ATTENTION_COLUMNS, attention_columns, summarise
+from pipeline.attention import summarise
 from pipeline.models import NETWORKS
+from pipeline.models.network import ATTENTION_COLUMNS, attention_columns
 
 FINITE = st.floats(-(2.0**60), 2.0**60, width=32, allow_subnormal=False)
 any_map = arrays(np.float32, st.tuples(st.just(1), st.integers(2, 9), st.integers(2, 9)), elements=FINITE)

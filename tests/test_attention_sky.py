@@ -12,9 +12,10 @@ from astropy.units import arcsec, deg
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from pipeline.attention import ATTENTION_COLUMNS, summarise
+from pipeline.attention import summarise
 from pipeline.catalogue.attention_sky import NEEDED, sky_columns
 from pipeline.data import Cutout, ImageContract, PixelGrid
+from pipeline.models.network import ATTENTION_COLUMNS
 from pipeline.preprocess import contract_image
 from pipeline.surveys.tan import Tan
 from pipeline.surveys.wcs import linearised

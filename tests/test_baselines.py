@@ -11,10 +11,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from pipeline.models.activation import class_map, energy_map
-from pipeline.models.dieleman import DielemanConfig, on_the_frame, parts
+from pipeline.models.configs.dieleman import DielemanConfig
+from pipeline.models.configs.resnet import RESNET26, ResNetConfig
+from pipeline.models.configs.tang import TangConfig
+from pipeline.models.dieleman import on_the_frame, parts
 from pipeline.models.network import NetworkConfig, gflops
-from pipeline.models.resnet import RESNET26, ResNetConfig
-from pipeline.models.tang import TangConfig
 
 RADIO = TangConfig(bands=1, classes=2, size=150)
 SMALL = (

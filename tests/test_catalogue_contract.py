@@ -67,7 +67,7 @@ def test_every_unit_is_a_vounit() -> None:
 
 
 def test_every_statistic_of_the_attention_maps_is_documented() -> None:
-    from pipeline.attention import ATTENTION_COLUMNS
+    from pipeline.models.network import ATTENTION_COLUMNS
 
     assert set(ATTENTION_COLUMNS) == set(catalogue_document().statistics)
 

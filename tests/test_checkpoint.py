@@ -18,18 +18,11 @@ from safetensors.torch import save
 
 from pipeline.data import FieldOfView, ImageContract
 from pipeline.errors import CheckpointError
-from pipeline.models.calibration import Prior
-from pipeline.models.checkpoint import (
-    CLASSES,
-    Checkpoint,
-    Contract,
-    contract_differences,
-    read_checkpoint,
-    untrained_checkpoint,
-    write_checkpoint,
-)
-from pipeline.models.dmagnet import DMAGNetConfig
+from pipeline.models.checkpoint import CLASSES, Checkpoint, read_checkpoint, untrained_checkpoint, write_checkpoint
+from pipeline.models.configs.dmagnet import DMAGNetConfig
+from pipeline.models.contract import Contract, contract_differences
 from pipeline.models.header import read_fields
+from pipeline.models.prior import Prior
 
 TINY = DMAGNetConfig(size=32, dims=(8, 16), depths=(1, 1), head_channels=8)
 SEED_0 = untrained_checkpoint("dmagnet_f", 0, TINY)

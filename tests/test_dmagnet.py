@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from pipeline.models.configs.dmagnet import DMAGNetConfig
 from pipeline.models.dmagnet import (
     AttentionalFusion,
     AttentionPool,
     DilatedDepthwise,
-    DMAGNetConfig,
     DynamicLargeKernel,
     polyphase,
 )

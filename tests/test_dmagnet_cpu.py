@@ -9,7 +9,8 @@ from torch import nn
 
 from pipeline.inference import Predictor
 from pipeline.models.checkpoint import untrained_checkpoint
-from pipeline.models.dmagnet import DMAGNet, DMAGNetConfig
+from pipeline.models.configs.dmagnet import DMAGNetConfig
+from pipeline.models.dmagnet import DMAGNet
 from pipeline.models.dmagnet_cpu import FoldedDMAGNet
 from tests.network_probes import values
 

@@ -23,8 +23,8 @@ from pipeline.evaluation.leak import LEAST, Side, leaks
 from pipeline.evaluation.novelty import Strangeness, separations
 from pipeline.evaluation.shipping import Stored, stored, write_finished
 from pipeline.evaluation.writing import figures, worst_errors
-from pipeline.models.calibration import Prior
 from pipeline.models.checkpoint import CLASSES, Checkpoint, read_checkpoint
+from pipeline.models.prior import Prior
 from tests.evaluated import recipe
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.models.agcnn import AGCNNConfig
+from pipeline.models.configs.agcnn import AGCNNConfig
 from pipeline.models.focus import clarity_loss, clarity_weight, contrast_loss, mask_loss
 
 SIDE = 20

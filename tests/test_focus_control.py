@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.agcnn import AGCNNConfig
+from pipeline.models.configs.agcnn import AGCNNConfig
 from pipeline.models.network import NetworkResult
 from pipeline.training.consistency import flip_consistency, rotation_consistency
 from pipeline.training.focus_quality import Controlled, Terms, controlled_focus_quality, focus_quality

@@ -13,14 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.attention import attention_columns
 from pipeline.data import ImageContract, NetworkOutput
 from pipeline.errors import JobError
 from pipeline.inference import Predictor
 from pipeline.models import NETWORKS
 from pipeline.models.checkpoint import Checkpoint, untrained_checkpoint
-from pipeline.models.dmagnet import DMAGNetConfig
-from pipeline.models.network import NetworkResult
+from pipeline.models.configs.dmagnet import DMAGNetConfig
+from pipeline.models.network import NetworkResult, attention_columns
 from tests.network_probes import skip_where_torchvision_lacks
 
 TINY = DMAGNetConfig(size=32, dims=(8, 16), depths=(1, 1), head_channels=8)

@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.attention import ATTENTION_COLUMNS, summarise
+from pipeline.attention import summarise
 from pipeline.models import NETWORKS
-from pipeline.models.agcnn import AGCNNConfig
-from pipeline.models.cvt import CvTConfig
-from pipeline.models.dieleman import DielemanConfig
-from pipeline.models.dmagnet import DMAGNetConfig
-from pipeline.models.maxvit import MaxViTConfig
-from pipeline.models.mban import MBANConfig
-from pipeline.models.network import NetworkConfig
-from pipeline.models.resnet import ResNetConfig
-from pipeline.models.tang import TangConfig
+from pipeline.models.configs.agcnn import AGCNNConfig
+from pipeline.models.configs.cvt import CvTConfig
+from pipeline.models.configs.dieleman import DielemanConfig
+from pipeline.models.configs.dmagnet import DMAGNetConfig
+from pipeline.models.configs.maxvit import MaxViTConfig
+from pipeline.models.configs.mban import MBANConfig
+from pipeline.models.configs.resnet import ResNetConfig
+from pipeline.models.configs.tang import TangConfig
+from pipeline.models.network import ATTENTION_COLUMNS, NetworkConfig
 from pipeline.training.consistency import flip_consistency
 from tests.network_probes import extremes, skip_where_torchvision_lacks, together_and_apart, values
 

@@ -14,11 +14,12 @@ import torch
 from pipeline import open_catalogue
 from pipeline.data import ImageContract, RowFlag
 from pipeline.errors import CheckpointError
-from pipeline.executors.runner import plan_only, run
+from pipeline.executors.forecast import plan_only
+from pipeline.executors.runner import run
 from pipeline.job import Job
-from pipeline.models.agcnn import AGCNNConfig
 from pipeline.models.checkpoint import read_checkpoint, untrained_checkpoint, write_checkpoint
-from pipeline.models.dmagnet import DMAGNetConfig
+from pipeline.models.configs.agcnn import AGCNNConfig
+from pipeline.models.configs.dmagnet import DMAGNetConfig
 from pipeline.models.novelty import Novelty, Scale, energy
 from pipeline.planner.plan import open_plan
 from pipeline.storage import Storage

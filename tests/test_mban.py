@@ -12,8 +12,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from pipeline.models.branch_losses import LossWeights, cramer_distance, joint_weights, mban_loss
+from pipeline.models.configs.mban import MBANConfig
 from pipeline.models.crop import CENTRED, crop
-from pipeline.models.mban import MBAN, Branches, MBANConfig, jensen_shannon
+from pipeline.models.mban import MBAN, Branches, jensen_shannon
 from pipeline.models.network import gflops
 from tests.network_probes import values
 

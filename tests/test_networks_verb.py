@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.models import NETWORKS
 from pipeline.models.checkpoint import untrained_checkpoint, write_checkpoint
-from pipeline.models.cvt import CvTConfig
+from pipeline.models.configs.cvt import CvTConfig
+from pipeline.models.configs.dmagnet import DMAGNetConfig
+from pipeline.models.configs.tang import TangConfig
 from pipeline.models.descriptions import DESCRIPTIONS
-from pipeline.models.dmagnet import DMAGNetConfig
-from pipeline.models.tang import TangConfig
 
 ROOT = Path(__file__).parent.parent
 TINY = DMAGNetConfig(size=32, dims=(8, 16), depths=(1, 1), head_channels=8)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.errors import CheckpointError
 from pipeline.models.checkpoint import read_checkpoint, untrained_checkpoint, write_checkpoint
-from pipeline.models.dmagnet import DMAGNetConfig
+from pipeline.models.configs.dmagnet import DMAGNetConfig
 from pipeline.models.novelty import Novelty
 from pipeline.training.novelty import fit_novelty
 

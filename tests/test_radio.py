@@ -11,7 +11,7 @@ from astropy.stats import sigma_clipped_stats
 from pipeline.checkpoints import read
 from pipeline.data import Cutout, ImageContract, PixelGrid, Status
 from pipeline.errors import CheckpointError
-from pipeline.models.checkpoint import contract_differences
+from pipeline.models.contract import contract_differences
 from pipeline.models.images import IMAGES, RADIO
 from pipeline.preprocess import clipped, contract_image, judge, noise, width_to_cut
 from tests.skies import Array, matrix

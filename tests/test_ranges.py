@@ -15,9 +15,9 @@ import pytest
 from astropy.io import fits
 
 from pipeline.archives.answers import Answer
-from pipeline.archives.heads import Head, PlainPixels, head_of, merged
+from pipeline.archives.heads import FIRST, Head, PlainPixels, head_of, merged
 from pipeline.archives.images import FitsImage
-from pipeline.archives.ranges import FIRST, RangedImage
+from pipeline.archives.ranges import RangedImage
 from pipeline.errors import ArchiveChanged, ArchiveError, BadImage
 from tests.skies import tan_header
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.agcnn import AGCNNConfig
-from pipeline.models.cvt import CvTConfig
-from pipeline.models.dmagnet import DMAGNetConfig
+from pipeline.models.configs.agcnn import AGCNNConfig
+from pipeline.models.configs.cvt import CvTConfig
+from pipeline.models.configs.dmagnet import DMAGNetConfig
+from pipeline.models.configs.mban import MBANConfig
+from pipeline.models.configs.resnet import ResNetConfig
+from pipeline.models.configs.tang import TangConfig
 from pipeline.models.figures import COUNTED, SHIPPED_SIZE, grid, parameters, work
-from pipeline.models.mban import MBANConfig
 from pipeline.models.network import NetworkConfig, attention_grid, gflops
 from pipeline.models.receptive import receptive_field
-from pipeline.models.resnet import ResNetConfig
-from pipeline.models.tang import TangConfig
 
 
 @dataclass(frozen=True)

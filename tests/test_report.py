@@ -18,8 +18,9 @@ import pytest
 from PIL import Image
 
 from pipeline.catalogue.query import open_catalogue
-from pipeline.models.checkpoint import Contract, untrained_checkpoint, write_checkpoint
-from pipeline.models.mban import MBANConfig
+from pipeline.models.checkpoint import untrained_checkpoint, write_checkpoint
+from pipeline.models.configs.mban import MBANConfig
+from pipeline.models.contract import Contract
 from pipeline.report.pictures import SUMMARY, AttentionMap, Picture, embedded
 from pipeline.report.plots import filled, shares
 from pipeline.report.sky import corners, fitting_order, sky_map, visible_order

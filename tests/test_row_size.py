@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.attention import ATTENTION_COLUMNS
 from pipeline.catalogue.contract import NetworkColumns
 from pipeline.catalogue.parquet import table_bytes
 from pipeline.catalogue.row_size import network_bytes
 from pipeline.catalogue.rows import unit_table
 from pipeline.data import NetworkOutput, Predictions
+from pipeline.models.network import ATTENTION_COLUMNS
 from tests.catalogue_rows import NETWORK, plan_rows, predictions, provenance
 
 ROWS = 10_000

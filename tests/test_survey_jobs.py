@@ -19,8 +19,9 @@ from pipeline.archives.access import Access
 from pipeline.archives.policy import ArchivesSection, host_of
 from pipeline.data import RowFlag
 from pipeline.errors import JobError
+from pipeline.executors.forecast import plan_only
 from pipeline.executors.prepare import prepare
-from pipeline.executors.runner import plan_only, run
+from pipeline.executors.runner import run
 from pipeline.job import Job, load_job
 from pipeline.models.images import IMAGES
 from pipeline.sources.footprints import footprint_table

@@ -12,7 +12,8 @@ import torch
 
 from pipeline.errors import CheckpointError, JobError
 from pipeline.models import NETWORKS
-from pipeline.models.checkpoint import Contract, read_checkpoint, write_checkpoint
+from pipeline.models.checkpoint import read_checkpoint, write_checkpoint
+from pipeline.models.contract import Contract
 from pipeline.training.fitting import CHECKPOINT, Prepared, first_weights, fit, prepare, resized_positions
 from pipeline.training.journal import LINES, Journal
 from pipeline.training.judging import scores

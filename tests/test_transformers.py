@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import MissingExtra
-from pipeline.models.cvt import CvTConfig, class_token_map
-from pipeline.models.maxvit import MaxViTConfig
+from pipeline.models.configs.cvt import CvTConfig
+from pipeline.models.configs.maxvit import MaxViTConfig
+from pipeline.models.cvt import class_token_map
 from pipeline.models.network import NetworkConfig, gflops
 from tests.network_probes import skip_where_torchvision_lacks
 

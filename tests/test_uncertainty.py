@@ -14,10 +14,10 @@ from pipeline.catalogue.contract import NetworkColumns
 from pipeline.catalogue.rows import disagreement
 from pipeline.data import NOVEL, Chunk, NetworkOutput, RowFlag
 from pipeline.inference import Predictor
-from pipeline.models.calibration import Prior
 from pipeline.models.checkpoint import Checkpoint, untrained_checkpoint
-from pipeline.models.dmagnet import DMAGNetConfig
+from pipeline.models.configs.dmagnet import DMAGNetConfig
 from pipeline.models.network import NetworkResult
+from pipeline.models.prior import Prior
 from pipeline.stages import predict
 from pipeline.training.novelty import fit_novelty
 from tests.test_inference import PROBE, SEED_0, galaxies

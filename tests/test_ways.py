@@ -9,8 +9,7 @@ import fitsio
 import numpy as np
 import pytest
 
-from pipeline.archives.heads import Head, PlainPixels, head_of, merged
-from pipeline.archives.ranges import FIRST
+from pipeline.archives.heads import FIRST, Head, PlainPixels, head_of, merged
 from pipeline.data import Layout, Way
 from pipeline.planner.kinds import TileKind
 from pipeline.planner.link import Link

@@ -13,9 +13,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-import httpx
+from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.archives import buckets, web
 from pipeline.archives.answers import Answer, Body, Fault, Invalid, Moved, NotTheFile
@@ -27,6 +25,9 @@ from pipeline.archives.sink import Sink
 from pipeline.archives.web import Request
 from pipeline.errors import ArchiveChanged, ArchiveError, ArchiveRefused, BadImage, RenderingFailed
 from pipeline.storage import without_credentials
+
+if TYPE_CHECKING:
+    import httpx
 
 REDIRECTS = 5
 SLOWEST = 1000.0  # bytes / s over a whole timeout: a body that trickles slower counts as silent
@@ -154,7 +155,8 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._leaves.close()
-        self._session.close()
+        if "_session" in self.__dict__:
+            self._session.close()
 
     def _fetch(self, call: _Call, check: Check | None, path: Path | None) -> Answer:
         with closing(call.sink):
@@ -285,6 +287,9 @@ class Client:
 
     @cached_property
     def _session(self) -> httpx.Client:
+        """Made by the first request: a run whose files lie on this disk imports no client for http."""
+        import httpx
+
         most = max((policy.in_flight for policy in (self.settings.default, *self.settings.hosts.values())), default=1)
         return httpx.Client(
             headers={"User-Agent": self.user_agent, "Accept-Encoding": "identity"},

@@ -12,7 +12,6 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.archives.rice import RiceTiles, is_rice
 from pipeline.archives.streams import check_streams
 from pipeline.archives.tile_table import TileTable, all_spans
 from pipeline.archives.tiles import DecodedTiles
@@ -105,6 +104,11 @@ class FitsImage:
         if _is_packed(self._path):
             return
         if info["is_compressed_image"]:
+            from pipeline.archives.rice import (  # here: a plan decodes nothing, and astropy takes 0.2 s
+                RiceTiles,
+                is_rice,
+            )
+
             rows = self._rows(cards, info["data_start"])
             table = self._table = TileTable.of(cards, rows, info["data_start"], self.name)
             self._codec = str(cards.get("ZCMPTYPE", "")).strip()

@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.archives.answers import Answer, Invalid
-from pipeline.archives.heads import Head, head_of, merged
+from pipeline.archives.heads import FIRST, Head, head_of, merged
 from pipeline.archives.images import FitsImage
 from pipeline.archives.tile_table import PixelBox, Span
 from pipeline.archives.validation import check_file
 from pipeline.errors import ArchiveChanged, ArchiveError, BadImage
 
-FIRST = 1 << 16  # bytes of the first read: headers and table of a brick's 1,296 tiles (archives.md 3.3)
 _LONGEST_HEAD = 1 << 26  # bytes: no header goes on for so long
 _VERSIONS = 3  # of a file that are begun, where it changes while it is read
 

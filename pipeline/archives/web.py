@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-
-import httpx
+from typing import TYPE_CHECKING
 
 from pipeline.archives.answers import Body, Fault, Moved
 from pipeline.archives.limiter import Outcome
 from pipeline.errors import ArchiveChanged, ArchiveRefused
 from pipeline.storage import without_credentials
+
+if TYPE_CHECKING:
+    import httpx
 
 CHUNK = 1 << 16  # bytes
 CONNECT = 20.0  # s to reach a server
@@ -48,6 +50,8 @@ def opened(session: httpx.Client, wanted: Request) -> Iterator[Body]:
     Raises FileNotFoundError, ArchiveRefused, ArchiveChanged for good, Moved where the server says to ask elsewhere,
     and Fault for what may go better.
     """
+    import httpx
+
     with _faults():
         timeout = httpx.Timeout(wanted.timeout, connect=min(CONNECT, wanted.timeout))
         request = session.build_request("GET", wanted.url, headers=_headers(wanted), timeout=timeout)
@@ -139,6 +143,8 @@ def _chunks(response: httpx.Response) -> Iterator[bytes]:
 @contextmanager
 def _faults() -> Iterator[None]:
     """Say what the line did in words of our own: httpx's repeat the URL with its secrets."""
+    import httpx
+
     try:
         yield
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:

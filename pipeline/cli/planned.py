@@ -22,8 +22,7 @@ NAMES: Mapping[Way, str] = {"file": "whole files", "ranges": "byte ranges", "cut
 
 def show_plan(job: Job, output: str) -> None:
     """Plan the job, starting nothing, and show what it would take."""
-    from pipeline.executors.forecast import network_row
-    from pipeline.executors.runner import plan_only
+    from pipeline.executors.forecast import network_row, plan_only
 
     with tempfile.TemporaryDirectory(prefix="pipeline-plan-") as folder:
         prepared, estimate = plan_only(job, folder)

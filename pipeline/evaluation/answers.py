@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from pipeline.evaluation.intervals import Floats
-from pipeline.models.calibration import Prior, probabilities
+from pipeline.models.calibration import probabilities
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.prior import Prior
 from pipeline.training.augment import augmented, framed
 from pipeline.training.examples import Examples
 from pipeline.training.recipe import Augmentation, Padding

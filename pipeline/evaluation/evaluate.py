@@ -17,8 +17,8 @@ from pipeline.evaluation.judgement import Judgement, Said, judge
 from pipeline.evaluation.leak import Leak, Side, leaks
 from pipeline.evaluation.novelty import Separation, Strangeness, separations
 from pipeline.evaluation.sets import Labelled, artefact_sets, decals_set, drawn_sets, side_sets, subset
-from pipeline.models.calibration import Prior
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.prior import Prior
 from pipeline.training.examples import Examples
 from pipeline.training.fitting import prepare
 from pipeline.training.judging import scores

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.answers import answers
 from pipeline.evaluation.evaluate import Material
-from pipeline.models.checkpoint import Checkpoint, Contract, read_checkpoint, write_checkpoint
+from pipeline.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from pipeline.models.contract import Contract
 from pipeline.training.examples import Examples
 
 HALVES = (0, 20_000)  # tensors of so many values or more go to float16: all, else the large ones, most of the file

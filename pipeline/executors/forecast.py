@@ -5,24 +5,34 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import replace
+from pathlib import Path
 
 from pipeline.catalogue.row_size import NetworkBytes, network_bytes
+from pipeline.checkpoints import job_contracts
 from pipeline.executors.choosing import tile_costs
 from pipeline.executors.costs import Cluster, Costs, Workload
-from pipeline.executors.prepare import Prepared
+from pipeline.executors.prepare import Prepared, prepare
 from pipeline.executors.simulate import eta
+from pipeline.job import Job
+from pipeline.models.figures import grid
+from pipeline.models.figures import work as operations_of
 from pipeline.planner.estimate import GPU_FLOPS, Estimate, estimate
 from pipeline.planner.ways import NO_TILES
 from pipeline.stages import open_survey
 
 CORE_FLOPS = 100e9  # per second of one CPU core: DMAGNet-F's 4.84 GFLOP take 46 ms (`make bench`, batches of 16)
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA, AMD, and either under WSL
 START_SECONDS = 10.0  # of Ray and its first actor (engine-catalogue-ops.md 1.1: 7-14 s on two cores)
+
+
+def plan_only(job: Job, output: str) -> tuple[Prepared, Estimate]:
+    """Plan into `output` and estimate: the dry run. Starts no Ray and no torch, and fetches nothing but tables."""
+    prepared = prepare(job.anywhere(), output, "dry-run", lambda message: None, read=job_contracts)
+    return prepared, job_estimate(prepared)
 
 
 def job_estimate(prepared: Prepared) -> Estimate:
     """What the run takes of the archive, the disk and the processors, and how long on the machine that asks."""
-    from pipeline.models.figures import work as operations_of
-
     work, plan = prepared.work, prepared.plan
     survey = open_survey(work.job, plan.tile_table())
     views = [work.job.networks[network.prefix].views for network in work.networks]
@@ -36,8 +46,6 @@ def job_estimate(prepared: Prepared) -> Estimate:
 
 def network_row(prepared: Prepared) -> list[NetworkBytes]:
     """What each network adds to a row of the catalogue, by its columns and the grid of its attention maps."""
-    from pipeline.models.figures import grid
-
     return [
         network_bytes(
             network,
@@ -52,10 +60,8 @@ def _eta(prepared: Prepared, found: Estimate, gflops: float) -> str:
     """On a cluster that is not asked, on this machine's own processors: what binds, and how long."""
     if prepared.work.job.engine.address is not None:
         return "depends on the cluster (`python -m pipeline.executors.simulate` draws its curve)"
-    import torch
-
     summary = prepared.plan.summary
-    gpus, cores = torch.cuda.device_count(), len(os.sched_getaffinity(0))
+    gpus, cores = _gpus(), len(os.sched_getaffinity(0))
     rate = (GPU_FLOPS if gpus else CORE_FLOPS * max(1, cores - 1)) / (gflops * 1e9)
     opened = max(1, summary.openings)
     step = Costs(
@@ -80,6 +86,15 @@ def _eta(prepared: Prepared, found: Estimate, gflops: float) -> str:
     where = f"{gpus} GPUs" if gpus else "no GPU"
     binds = "CPUs of the networks" if result.binds == "GPUs" and not gpus else result.binds
     return f"about {_duration(result.seconds)} on this machine ({cores} cores, {where}); {binds} bind"
+
+
+def _gpus() -> int:
+    """Torch is asked only where a driver has left its device: it takes longer to import than the plan to make."""
+    if not any(Path(device).exists() for device in DRIVERS):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _per_second(amount: float, seconds: float) -> float:

@@ -194,7 +194,8 @@ def _summary(values: NDArray[np.float32], fov: float) -> dict[str, float]:
     """The numbers of a map (h, w) by the names of SUMMARY, as the catalogue's columns have them."""
     import torch
 
-    from pipeline.attention import ATTENTION_COLUMNS, summarise
+    from pipeline.attention import summarise
+    from pipeline.models.network import ATTENTION_COLUMNS
 
     statistics, _ = summarise(torch.from_numpy(values)[None])
     columns = {name: statistics[:, at].double().numpy() for at, name in enumerate(ATTENTION_COLUMNS)}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -23,18 +23,17 @@ from pipeline.executors.choosing import chooser
 from pipeline.executors.claim import claim
 from pipeline.executors.watch import OnLog
 from pipeline.job import Job
+from pipeline.models.contract import StoredContract
+from pipeline.models.network import NetworkConfig, attention_columns
 from pipeline.planner.planning import Division, Plan, UnitSize, extend, keep_tiles, open_plan, plan
 from pipeline.sources.batches import TapQuery, source_batches
 from pipeline.sources.sweeps import sweep_batches
 from pipeline.sources.tables import OpenTable, readable
-from pipeline.sources.tap import tap_table
 from pipeline.sources.tile_lists import read_tile_lists
 from pipeline.stages import Work, open_survey
 from pipeline.storage import Storage, without_credentials
 
-if TYPE_CHECKING:
-    from pipeline.models.network import NetworkConfig
-
+Read = Callable[[Job], Mapping[str, StoredContract]]  # the checkpoints of a job, by column prefix
 STAMPED = 1_000_000  # bytes of each end of a source table by which it is known again
 
 
@@ -47,22 +46,23 @@ class Prepared:
     configs: tuple[NetworkConfig, ...]  # of the networks
 
 
-def prepare(job: Job, output: str, run_id: str, log: OnLog, update: bool = False) -> Prepared:
+def prepare(
+    job: Job, output: str, run_id: str, log: OnLog, update: bool = False, read: Read = job_checkpoints
+) -> Prepared:
     """Read the checkpoints, plan or open the plan, and claim the output for this job.
 
-    `update` plans the sources that are new since the output was planned.
+    `update` plans the sources that are new since the output was planned. `read` reads the checkpoints: whole, so that
+    damaged weights stop a run before it starts, where the caller is not content with their contracts.
     Raises JobError, CheckpointError, InvalidSources, ArchiveUnreachable.
     """
-    from pipeline.attention import ATTENTION_COLUMNS
-
     storage = Storage(output)
-    checkpoints = job_checkpoints(job)
+    checkpoints = read(job)
     image, warnings = common_image(checkpoints, job.survey.bands)
     networks = tuple(
         NetworkColumns(
             prefix=prefix,
             classes=checkpoint.classes,
-            attention=(*ATTENTION_COLUMNS, *checkpoint.config.scalars),
+            attention=attention_columns(checkpoint.config),
             checkpoint=checkpoint.sha256,
             untrained=checkpoint.untrained,
             experimental=checkpoint.experimental,
@@ -143,6 +143,8 @@ def _batches(job: Job) -> Iterator[pa.RecordBatch]:
 
 
 def _asked(job: Job, query: TapQuery, folder: Path) -> OpenTable:
+    from pipeline.sources.tap import tap_table  # here: `requests` is for those who ask such a service
+
     with Access(job.archives, job.archive_hosts()) as access:
         return tap_table(query, access, folder)
 

@@ -14,7 +14,6 @@ from pipeline.data import WorkUnit
 from pipeline.errors import ArchiveUnreachable, DiskFull, JobError, OutputLocked, RunError
 from pipeline.executors import local
 from pipeline.executors.before import Before
-from pipeline.executors.forecast import job_estimate
 from pipeline.executors.journal import Journal
 from pipeline.executors.lock import OutputLock
 from pipeline.executors.prepare import Prepared, prepare
@@ -24,7 +23,7 @@ from pipeline.executors.summary import RunSummary, error_code
 from pipeline.executors.telemetry import LogEvent
 from pipeline.executors.watch import StopRequest
 from pipeline.job import Job
-from pipeline.planner.estimate import Estimate, bytes_out
+from pipeline.planner.estimate import bytes_out
 from pipeline.stages import Work
 from pipeline.storage import Storage
 
@@ -102,12 +101,6 @@ def _write(summary: RunSummary, storage: Storage) -> None:
     """As well as it goes: the disk that is full may be the output's."""
     with suppress(DiskFull, OSError):
         summary.write(storage)
-
-
-def plan_only(job: Job, output: str) -> tuple[Prepared, Estimate]:
-    """Plan into `output` and estimate: the dry run. Starts no Ray and fetches nothing but tables."""
-    prepared = prepare(job.anywhere(), output, "dry-run", lambda message: None)
-    return prepared, job_estimate(prepared)
 
 
 def _executor(work: Work, units: Iterable[WorkUnit], session: Session) -> Iterator[Manifest]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from pipeline.models.agcnn import AGCNNConfig
-from pipeline.models.cvt import CvTConfig
-from pipeline.models.dieleman import DielemanConfig
-from pipeline.models.dmagnet import DMAGNetConfig
-from pipeline.models.maxvit import MaxViTConfig
-from pipeline.models.mban import MBANConfig
+from pipeline.models.configs.agcnn import AGCNNConfig
+from pipeline.models.configs.cvt import CvTConfig
+from pipeline.models.configs.dieleman import DielemanConfig
+from pipeline.models.configs.dmagnet import DMAGNetConfig
+from pipeline.models.configs.maxvit import MaxViTConfig
+from pipeline.models.configs.mban import MBANConfig
+from pipeline.models.configs.resnet import RESNET26, ResNetConfig
+from pipeline.models.configs.tang import TangConfig
 from pipeline.models.network import NetworkConfig
-from pipeline.models.resnet import RESNET26, ResNetConfig
-from pipeline.models.tang import TangConfig
 
 NETWORKS: Mapping[str, NetworkConfig] = MappingProxyType(
     {

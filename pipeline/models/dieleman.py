@@ -21,13 +21,13 @@ convolution, brought back from every part to where in the frame that part was; o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from pipeline.models.activation import at_least_float32, energy_map
+from pipeline.models.configs.dieleman import CONVOLUTIONS, DielemanConfig
 from pipeline.models.network import NetworkResult
 
 FRAME = 141  # pixels a side: 424, Galaxy Zoo's, at a third
@@ -37,42 +37,9 @@ MARGIN = (FRAME - VIEW) // 2
 TURNS = (0.0, math.pi / 4)  # of the views; the corner of the turned view stays within the frame
 QUARTERS = 4  # parts of a view
 PARTS = len(TURNS) * 2 * QUARTERS
-CONVOLUTIONS = ((6, 40), (5, 16), (3, 6), (3, 4))  # kernel, and positions a side that come out
 PIECES = 2  # linear units of which a maxout unit takes the largest
 MAP = 47  # pixels a side of the map: the frame at a third
 SHARE = 1e-3  # of a pixel of the map: the sampled edge of a view that covers less than this says nothing
-
-
-@dataclass(frozen=True)
-class DielemanConfig:
-    """One Dieleman network. Raises ValueError where the numbers do not fit together."""
-
-    bands: int = 3
-    classes: int = 6
-    size: int = 256  # pixels a side; resized to FRAME within the network
-    channels: tuple[int, ...] = (32, 64, 128, 128)  # of each convolution
-    units: int = 2048  # of each maxout layer
-    dropout: float = 0.5  # of what the dense layers see, in training
-
-    def __post_init__(self) -> None:
-        if len(self.channels) != len(CONVOLUTIONS):
-            raise ValueError(f"expected {len(CONVOLUTIONS)} channels, got {self.channels}")
-        if min(self.bands, self.classes, self.size, self.units, *self.channels) < 1:
-            raise ValueError(f"expected numbers of at least 1, got {self}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"expected dropout from 0 to below 1, got {self.dropout}")
-
-    @property
-    def scalars(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def features(self) -> int:
-        return self.units
-
-    def build(self) -> Dieleman:
-        """The network with untrained weights, drawn from torch's global generator."""
-        return Dieleman(self)
 
 
 class Dieleman(nn.Module):

@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import torch
-
 from pipeline.models import NETWORKS
 from pipeline.models.network import NetworkConfig, attention_grid, gflops
-from pipeline.models.receptive import receptive_field
 
 SHIPPED_SIZE = 96  # pixels a side, of the checkpoints that come with the package
 
@@ -55,6 +52,8 @@ def parameters(config: NetworkConfig) -> int:
     """How many the network has. Raises MissingExtra where its library is missing."""
     if config in COUNTED:
         return COUNTED[config].parameters
+    import torch
+
     with torch.device("meta"):
         return sum(tensor.numel() for tensor in config.build().parameters())
 
@@ -71,4 +70,6 @@ def grid(config: NetworkConfig) -> tuple[int, int]:
 
 def sees(config: NetworkConfig) -> int | None:
     """Pixels across that the middle of the last feature map depends on; None is all of the image."""
+    from pipeline.models.receptive import receptive_field
+
     return COUNTED[config].sees if config in COUNTED else receptive_field(config)

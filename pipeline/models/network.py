@@ -1,6 +1,7 @@
 """What a network is: a frozen config that builds a module, and a module that gives logits and attention.
 
-A new network is one file in this package and one line each in `NETWORKS` (models/__init__.py), `DESCRIPTIONS`,
+A new network is two files, its config in configs/, which is read without torch, and its module in this package, and
+one line each in `NETWORKS` (models/__init__.py), `DESCRIPTIONS`,
 tests/test_models.py and tests/test_invariances.py. Torch and the standard library are all that they need; a library
 of an extra is imported when the network is built (extra.py).
 """
@@ -9,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+ATTENTION_COLUMNS = (
+    *("peak_x", "peak_y", "cx", "cy", "sigma", "e1", "e2", "ellip", "pa"),
+    *("entropy", "area50", "gini", "central", "raw_min", "raw_max", "flat"),
+)  # of every attention map (pipeline/attention.py)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +57,16 @@ class NetworkConfig(Protocol):
         ...
 
 
+def attention_columns(config: NetworkConfig) -> tuple[str, ...]:
+    """The attention columns of a network, in the order of the catalogue and without its prefix."""
+    return (*ATTENTION_COLUMNS, *config.scalars)
+
+
 def gflops(config: NetworkConfig) -> float:
     """Billions of operations an image, two a multiply-add, as torch counts them; without making the weights."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         config.build().eval()(torch.empty(1, config.bands, config.size, config.size))
     return counter.get_total_flops() / 1e9
@@ -61,6 +74,8 @@ def gflops(config: NetworkConfig) -> float:
 
 def attention_grid(config: NetworkConfig) -> tuple[int, int]:
     """Rows and columns of a network's attention maps; without making the weights."""
+    import torch
+
     with torch.device("meta"), torch.inference_mode():
         maps = config.build().eval()(torch.empty(1, config.bands, config.size, config.size)).attention
     return maps.shape[1], maps.shape[2]

@@ -9,14 +9,12 @@ Here no operation crosses images.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-Fixed = Literal["softmax", "sigmoid", "range", "std"]
-Normalisation = Literal[Fixed, "mix"]
+from pipeline.models.configs.agcnn import MIX_NAMES, Fixed
 
 # A constant score of psi's first bias, 10, carries float32 rounding of 1e-6; a range that small says nothing.
 LEAST_RANGE = 1e-5
@@ -64,7 +62,7 @@ class LearnedMix(nn.Module):
     (reference/networks.md sec. 6, item 1); whether it beats a fixed normalisation is for training to show.
     """
 
-    names = ("weight_range", "weight_sigmoid", "weight_softmax", "temperature")
+    names = MIX_NAMES
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -11,51 +11,13 @@ It has no attention. Its map is the energy of the last convolution: where featur
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
 from pipeline.models.activation import energy_map
+from pipeline.models.configs.tang import HIDDEN, POOLS, TangConfig
 from pipeline.models.network import NetworkResult
 
-HIDDEN = 256  # units of each dense layer
-POOLS = (2, 3, 5)  # pixels a side that become one
 LAST = 16  # channels of the last convolution
-
-
-@dataclass(frozen=True)
-class TangConfig:
-    """One Tang CNN. Raises ValueError where the pooling would leave no pixel."""
-
-    bands: int = 3
-    classes: int = 6
-    size: int = 256  # pixels a side; the paper's radio images have 150
-
-    def __post_init__(self) -> None:
-        if min(self.bands, self.classes) < 1:
-            raise ValueError(f"expected numbers of at least 1, got {self}")
-        if self.pooled < 1:
-            raise ValueError(f"expected a size of at least 30 px, got {self.size}")
-
-    @property
-    def pooled(self) -> int:
-        """Positions a side after the last pooling."""
-        side = self.size
-        for pool in POOLS:
-            side //= pool
-        return side
-
-    @property
-    def scalars(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def features(self) -> int:
-        return HIDDEN
-
-    def build(self) -> Tang:
-        """The network with untrained weights, drawn from torch's global generator."""
-        return Tang(self)
 
 
 class Tang(nn.Module):

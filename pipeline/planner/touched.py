@@ -14,8 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.archives.heads import Places, PlainPixels, merged
-from pipeline.archives.ranges import FIRST
+from pipeline.archives.heads import FIRST, Places, PlainPixels, merged
 from pipeline.archives.tile_table import PixelBox, TileTable
 from pipeline.data import Layout
 

@@ -105,10 +105,10 @@ def readable(name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        if isinstance(error.__cause__, _network_errors()):  # fsspec says so of a server that gives no answer
+        if isinstance(error.__cause__, network_errors()):  # fsspec says so of a server that gives no answer
             raise ArchiveUnreachable(f"cannot fetch the table {name}: {type(error.__cause__).__name__}") from None
         raise JobError(f"there is no table {name}") from error
-    except _network_errors() as error:
+    except network_errors() as error:
         # Not the error's own words, nor the error itself: they repeat the URL with its secrets.
         raise ArchiveUnreachable(f"cannot fetch the table {name}: {type(error).__name__}") from None
     except (OSError, ValueError, ImportError, SyntaxError, LookupError) as error:
@@ -126,7 +126,8 @@ def local_copy(filesystem: Any, path: str, folder: Path) -> Path:
     return copy
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
+def network_errors() -> tuple[type[Exception], ...]:
+    """What fsspec's remote filesystems raise of their own where no answer comes: imported when asked."""
     from aiohttp import ClientError
     from botocore.exceptions import BotoCoreError
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pipeline.errors import CheckpointError, JobError
 from pipeline.memory import keep_freed_memory
-from pipeline.models.checkpoint import Contract, read_checkpoint, write_checkpoint
+from pipeline.models.checkpoint import read_checkpoint, write_checkpoint
+from pipeline.models.contract import Contract
 from pipeline.training.duplicates import same_galaxies
 from pipeline.training.examples import Examples, read_examples
 from pipeline.training.judging import Scores

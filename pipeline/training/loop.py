@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import JobError
-from pipeline.models.calibration import Prior
+from pipeline.models.prior import Prior
 from pipeline.training.augment import augmented
 from pipeline.training.examples import Examples
 from pipeline.training.journal import Journal

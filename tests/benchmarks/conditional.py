@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from pipeline.models.mban import MBAN, MBANConfig
+from pipeline.models.configs.mban import MBANConfig
+from pipeline.models.mban import MBAN
 from pipeline.models.network import NetworkResult
 from tests.benchmarks.rows import Row
 

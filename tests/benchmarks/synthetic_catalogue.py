@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.attention import ATTENTION_COLUMNS
 from pipeline.catalogue.commits import UnitFacts, commit_unit
 from pipeline.catalogue.contract import NetworkColumns, is_map
 from pipeline.catalogue.rows import Provenance, unit_table
 from pipeline.data import NetworkOutput, Predictions, WorkUnit
+from pipeline.models.network import ATTENTION_COLUMNS
 from pipeline.storage import Storage
 
 DENSITY = 8_670_000 / 14_000  # galaxies a square degree

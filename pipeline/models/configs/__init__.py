@@ -1,0 +1,1 @@
+"""What each network is made of, without torch: all that a plan reads of a checkpoint. One file a network."""
