@@ -199,7 +199,7 @@ def check_cloud(text: str) -> None:
     require(tree["docker"]["image"] == image, f"image {tree['docker']['image']}, expected {image}")
     types = tree["available_node_types"]
     require(tree["head_node_type"] in types, f"no node type {tree['head_node_type']}")
-    require(types[tree["head_node_type"]]["resources"] == {"CPU": 0}, "the head runs the driver alone: CPU 0")
+    require(types[tree["head_node_type"]]["resources"]["CPU"] == 0, "the head runs the driver alone: CPU 0")
     workers = [kind for name, kind in types.items() if name != tree["head_node_type"]]
     require(sum(kind["max_workers"] for kind in workers) == tree["max_workers"], "max_workers is not their sum")
     for kind in types.values():

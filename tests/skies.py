@@ -1,4 +1,4 @@
-"""Skies that are known exactly, drawn on any grid without a FITS file, for the tests of surveys and images."""
+"""Skies that are known exactly, drawn on any grid without a FITS file, and positions on a mock sky."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.data import Cutout, PixelGrid, Product
@@ -216,3 +218,21 @@ def _drawn_once(ra: float, dec: float) -> BrickSky:
 def path(brick: str, band: str | None) -> str:
     product = "maskbits" if band is None else f"image-{band}"
     return f"dr10/south/coadd/{brick[:3]}/{brick}/legacysurvey-{brick}-{product}.fits.fz"
+
+
+def scattered(tree: Path, path: Path, count: int) -> Path:
+    """A table of positions in and around the galaxies of a mock sky, some of which leave their brick."""
+    truth = pq.read_table(tree / "truth/truth.parquet")
+    rng = np.random.default_rng(1)
+    rows = rng.integers(0, truth.num_rows, count)
+    moved = rng.normal(0, 10 / 3600, (2, count))  # deg
+    table = pa.table(
+        {
+            "object_id": np.arange(count) + 10**9,
+            "ra": truth["ra"].to_numpy()[rows] + moved[0],
+            "dec": truth["dec"].to_numpy()[rows] + moved[1],
+            "radius": pa.array(rng.uniform(1.0, 5.0, count), pa.float32()),
+        }
+    )
+    pq.write_table(table, path)
+    return path

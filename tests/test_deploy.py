@@ -107,8 +107,8 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
     CLOUD: [
         ("max_workers: 3\n", "max_worker: 3\n"),
         ("cluster_name: galaxy-pipeline\n", ""),
-        ('resources: {"CPU": 16}', 'resources: {"CPU": "16"}'),
-        ('    resources: {"CPU": 16}\n', ""),
+        ('resources: {"CPU": 16', 'resources: {"CPU": "16"'),
+        ('    resources: {"CPU": 16, "object_store_memory": 3221225472}\n', ""),
         ("ray:2.60.0-py311", "ray:2.60.0-py310"),
         ("InstanceType: g5.2xlarge", "InstanceTyp: g5.2xlarge"),
         ("--object-manager-port", "--object-manger-port"),

@@ -18,6 +18,7 @@ from pipeline.executors.sizing import GIB, cpu_actor_size, head_size, node_size
 from pipeline.job import EngineSection, UnitsSection
 from tests.deploy_checks import ROOT, check_kuberay, documents
 from tests.deploy_kustomize import built, check_policy, check_sizes
+from tests.deploy_sizes import INSTANCES, check_cloud_sizes, check_slurm_sizes
 
 DEPLOY = ROOT / "deploy"
 OVERLAYS = ("overlays/small-gpu", "overlays/large-gpu", "overlays/cpu-only")
@@ -87,6 +88,41 @@ def test_the_sizes_of_the_pods_are_those_of_the_sizing_function(name: str) -> No
         assert right in text
         with pytest.raises(ValueError, match="sizing function"):
             check_sizes(_cluster(text.replace(right, wrong)))
+
+
+SIZE_MISTAKES: dict[str, list[tuple[str, str]]] = {
+    "slurm/pipeline.sbatch": [
+        ("#SBATCH --mem=24G", "#SBATCH --mem=16G"),
+        ("#SBATCH --cpus-per-task=16", "#SBATCH --cpus-per-task=64"),
+        ("--object-store-memory=3221225472", "--object-store-memory=1073741824"),
+        ("--object-store-memory=3221225472 ", ""),
+    ],
+    "cloud/cluster.yaml": [
+        ('"CPU": 16, "object_store_memory": 3221225472', '"CPU": 16, "object_store_memory": 1073741824'),
+        ('"CPU": 16, "object_store_memory": 3221225472', '"CPU": 16'),
+        ('"CPU": 8, "GPU": 1', '"CPU": 16, "GPU": 1'),
+        ("InstanceType: m6i.4xlarge", "InstanceType: m6i.xlarge"),
+        ("InstanceType: g5.2xlarge", "InstanceType: g5.48xlarge"),
+    ],
+}
+SIZE_CHECKS = {"slurm/pipeline.sbatch": check_slurm_sizes, "cloud/cluster.yaml": check_cloud_sizes}
+
+
+@pytest.mark.parametrize("name", SIZE_CHECKS)
+def test_the_sizes_of_slurms_nodes_and_of_the_clouds_machines_are_those_of_the_sizing_function(name: str) -> None:
+    text = (DEPLOY / name).read_text()
+    SIZE_CHECKS[name](text)
+    for right, wrong in SIZE_MISTAKES[name]:
+        assert right in text
+        with pytest.raises(ValueError, match=r"sizing function|has|not known"):
+            SIZE_CHECKS[name](text.replace(right, wrong))
+
+
+def test_a_machine_with_too_little_memory_for_its_node_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (DEPLOY / "cloud/cluster.yaml").read_text()
+    monkeypatch.setitem(INSTANCES, "g5.2xlarge", (8, 1, node_size(8, 1, *COUNTED).memory - 1))
+    with pytest.raises(ValueError, match=r"gpu: \d+ GiB, the sizing function"):
+        check_cloud_sizes(text)
 
 
 def _cluster(text: str) -> Any:

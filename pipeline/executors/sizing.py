@@ -12,7 +12,7 @@ deploy/ and the dry run take their figures from here.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.data import ImageContract
 from pipeline.executors.limits import IN_FLIGHT
@@ -24,6 +24,7 @@ ACTOR_MEMORY = 4 * GIB  # of an actor: torch, a CUDA context, weights, pinned bu
 RAY_MEMORY = 2 * GIB  # of Ray's own processes on a node. Assumed
 SHM_MARGIN = 1.1
 ACTORS_A_GPU = 1  # with its copies behind its kernels one fills a GPU (engine-catalogue-ops.md 5)
+DRIVER_MEMORY = 4 * GIB  # planning 10 million sources takes 0.9 GB, measured (tests/benchmarks/plan_scale.py)
 DRIVER_STORE = 1  # GiB: the head's store holds the run's description alone
 
 
@@ -58,11 +59,21 @@ def cpu_actor_size(cpus: int, image: ImageContract, units: UnitsSection, engine:
 def head_size() -> NodeSize:
     """The size of the head: the driver alone runs there."""
     shared = math.ceil(SHM_MARGIN * DRIVER_STORE)
-    return NodeSize(0, 0, DRIVER_STORE, shared, shared + (ACTOR_MEMORY + RAY_MEMORY) // GIB)
+    return NodeSize(0, 0, DRIVER_STORE, shared, shared + (DRIVER_MEMORY + RAY_MEMORY) // GIB)
+
+
+def with_driver(size: NodeSize) -> NodeSize:
+    """The size of a worker on which the driver runs too, as on the first node of a Slurm job."""
+    return replace(size, memory=size.memory + DRIVER_MEMORY // GIB)
+
+
+def chunk_bytes(image: ImageContract, units: UnitsSection) -> int:
+    """What the images of one chunk take, uint8."""
+    return units.chunk * len(image.planes) * image.size**2
 
 
 def _size(loads: int, actors: int, image: ImageContract, units: UnitsSection, engine: EngineSection) -> NodeSize:
-    chunk = units.chunk * len(image.planes) * image.size**2  # bytes: uint8
+    chunk = chunk_bytes(image, units)
     in_flight = (loads + IN_FLIGHT * actors) * chunk
     store = max(1, math.ceil(in_flight / engine.store_fraction / GIB))
     shared = math.ceil(SHM_MARGIN * store)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,17 +23,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from pipeline.executors.runner import run
 from pipeline.executors.state import run_state
+from pipeline.mock import MockSky, write_mock
 from pipeline.storage import Storage
 from tests.deploy_checks import ROOT
 from tests.rehearsal.nodes import Node, nodes, wait_for
-from tests.runs import assert_equal_catalogues, committed_rows, summary_of, tiny_checkpoint, undisturbed
+from tests.runs import assert_equal_catalogues, committed_rows, mock_job, summary_of, tiny_checkpoint
+from tests.skies import scattered
 
-SIZES = ["--set", "units.sources=8", "--set", "units.chunk=4", "--set", "ways.use=[file]"]
+OTHERS_END = 150  # s: a node notices after 60 s that the head is gone (ray_config_def.h, gcs_rpc_server_reconnect)
+SOURCES = 1200  # in 75 units: when the first is committed, most have not begun
+SETTINGS = ("sources.columns.radius=radius", "units.sources=16", "units.chunk=8", "ways.use=[file]")
 SCONTROL = """#!/usr/bin/env bash
 case "$1" in
   show) printf '%s\\n' $NODE_ADDRESSES ;;
@@ -67,9 +75,26 @@ def committed(output: Path) -> int:
     return len(list(output.glob("units/*/*/*.json")))
 
 
-def arguments(sky: Path, checkpoint: Path, output: Path) -> list[str]:
-    line = ["--survey", "decals", "--mirror", str(sky), "--output", str(output)]
-    return [*line, "--set", f"networks.dmagnet.checkpoint={checkpoint}", *SIZES]
+@dataclass(frozen=True)
+class Task:
+    """What is run at every place."""
+
+    sky: Path
+    checkpoint: Path
+    sources: Path
+
+    def arguments(self, output: Path) -> list[str]:
+        """Of `pipeline run`."""
+        networks = f"networks={{dmagnet: {{checkpoint: {self.checkpoint}}}}}"
+        settings = [word for setting in (networks, *SETTINGS) for word in ("--set", setting)]
+        line = ["--survey", "decals", "--mirror", str(self.sky), "--sources", str(self.sources)]
+        return [*line, "--output", str(output), *settings]
+
+
+def task(folder: Path) -> Task:
+    """A small sky, a tiny network, and sources enough to be stopped in."""
+    sky = write_mock(folder / "sky", sky=MockSky(columns=2, rows=2, brick_pixels=500, galaxies=48, stars=8)).root
+    return Task(sky, tiny_checkpoint(folder), scattered(sky, folder / "sources.parquet", SOURCES))
 
 
 class Slurm:
@@ -81,6 +106,7 @@ class Slurm:
         for name, text in (("scontrol", SCONTROL), ("srun", SRUN)):
             (folder / "bin" / name).write_text(text)
             (folder / "bin" / name).chmod(0o755)
+        shutil.copy(ROOT / "deploy/slurm/pipeline.sbatch", folder)  # as Slurm does: bash reads while it runs
 
     def __call__(self, during: Callable[[], bool] | None = None) -> int:
         """One allocation; SIGTERM to the batch script, as `--signal=B:TERM@300` sends it, once `during` holds."""
@@ -103,36 +129,27 @@ class Slurm:
         # The node's first process hands signals on to the script: the first of a namespace ignores them.
         script = 'bash "$0" "$@" & echo $! > "$SHARED/script"; code=0; wait $! || code=$?; exit $code'
         batch = first.start(
-            ["bash", "-c", script, str(ROOT / "deploy/slurm/pipeline.sbatch"), *self._line], "slurm.log", **environment
+            ["bash", "-c", script, str(self._folder / "pipeline.sbatch"), *self._line], "slurm.log", **environment
         )
         if during is not None:
             wait_for("the point at which Slurm signals", during, batch)
-            self._signal(first)
+            script_id = int((self._folder / "script").read_text())
+            require(first.signal(signal.SIGTERM, script_id), "SIGTERM to the batch script")
         code = batch.wait(timeout=400)
-        for process in waiting:
-            process.terminate()
-            process.wait(timeout=60)
+        say(f"  the batch script ended with {code}")
+        for process in waiting:  # `srun --wait=0` would wait for them
+            process.wait(timeout=OTHERS_END)
+        say("  Ray has ended on the other node too")
         return code
 
-    def _signal(self, first: Node) -> None:
-        inside = (self._folder / "script").read_text().strip()
-        listed = subprocess.run(["ip", "netns", "pids", first.name], capture_output=True, text=True, check=True).stdout
-        for pid in listed.split():
-            status = Path(f"/proc/{pid}/status")
-            ids = [row.split()[1:] for row in status.read_text().splitlines() if row.startswith("NSpid")]
-            if ids and ids[0][-1] == inside and len(ids[0]) > 1:
-                os.kill(int(pid), signal.SIGTERM)
-                return
-        raise SystemExit("FAILED: the batch script is gone")
 
-
-def rehearse_slurm(folder: Path, sky: Path, checkpoint: Path) -> Path:
+def rehearse_slurm(folder: Path, what: Task) -> Path:
     """Stopped by the scheduler, requeued, gone on with."""
     say("Slurm: two nodes, ray symmetric-run, SIGTERM to the batch script, requeued")
     output = folder / "slurm-output"
     (shared := folder / "slurm").mkdir()
     with nodes(shared, 2) as members:
-        allocation = Slurm(members, shared, arguments(sky, checkpoint, output))
+        allocation = Slurm(members, shared, what.arguments(output))
         code = allocation(during=lambda: committed(output) > 0)
         require(code == 75, f"the stopped allocation ends with 75 (got {code}), {committed(output)} units committed")
         require((shared / "requeued").read_text().split() == ["42"], "it requeued itself, once")
@@ -141,7 +158,7 @@ def rehearse_slurm(folder: Path, sky: Path, checkpoint: Path) -> Path:
     return output
 
 
-def rehearse_kubernetes(folder: Path, sky: Path, checkpoint: Path) -> Path:
+def rehearse_kubernetes(folder: Path, what: Task) -> Path:
     """A head, two workers, the CronJob's script."""
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # as the operator gives it
     say("Kubernetes: a head without CPUs, two workers, the CronJob's own script")
@@ -155,15 +172,14 @@ def rehearse_kubernetes(folder: Path, sky: Path, checkpoint: Path) -> Path:
         for node in workers:
             words = ["--num-cpus=2", f"--address={head.address}:6379", f"--node-ip-address={node.address}"]
             pods.append(node.start([*start, *words], "worker.log"))
-        script = cron_script(address, arguments(sky, checkpoint, output))
+        script = cron_script(address, what.arguments(output))
         night = _submitted(script, shared / "night-1.log", address, pods[0])
         wait_for("the first commit", lambda: committed(output) > 0, night)
         again = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=200)
         require(again.returncode != 0, "a second submission while the first runs is refused")
         state = run_state(Storage(str(output)))
         require(state.writer is not None, f"status from outside: {state.committed} of {state.sources} committed")
-        pods[-1].terminate()  # an eviction
-        say("  a worker is evicted")
+        require(workers[-1].signal(signal.SIGTERM), "a worker is evicted")
         require(night.wait(timeout=400) == 0, "the night ends with success on the worker that is left")
         first = summary_of(output)
         night = _submitted(script, shared / "night-2.log", address, pods[0])
@@ -171,9 +187,9 @@ def rehearse_kubernetes(folder: Path, sky: Path, checkpoint: Path) -> Path:
         second = summary_of(output)
         require((second["units_this_run"], second["bytes_read"]) == (0, 0), "which finds nothing new, fetches nothing")
         require(second["snapshot"] == first["snapshot"], "and leaves the snapshot as it is")
-        for pod in pods:
-            pod.terminate()
-            pod.wait(timeout=60)
+        for node in (*workers[:-1], head):
+            node.signal(signal.SIGTERM)
+        require([pod.wait(timeout=60) is not None for pod in pods] == [True] * 3, "all pods end when they are told to")
     return output
 
 
@@ -185,8 +201,7 @@ def cron_script(address: str, line: list[str]) -> str:
     before, _, after = text.partition("pipeline run --update")
     kept = after[after.index("--executor ray") :].replace("engine.gpus_per_actor=1", "engine.gpus_per_actor=0")
     kept = kept.replace("engine.loads=32", "engine.loads=2")
-    words = " ".join(f"'{word}'" for word in line)
-    return f"set -euo pipefail; {before}env PYTHONPATH={ROOT} pipeline run --update {words} {kept}"
+    return f"set -euo pipefail; {before}env PYTHONPATH={ROOT} pipeline run --update {shlex.join(line)} {kept}"
 
 
 def _submitted(script: str, log: Path, address: str, head: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
@@ -204,9 +219,12 @@ def showing(folder: Path) -> Iterator[None]:
     """Show the ends of the logs of a rehearsal that fails."""
     try:
         yield
-    except (SystemExit, TimeoutError):
+    except (SystemExit, TimeoutError, subprocess.TimeoutExpired):
         for log in sorted(folder.glob("*.log")):
-            say(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-30:]))
+            say(
+                f"--- {log.name}\n"
+                + "\n".join(line[:200] for line in log.read_text(errors="replace").splitlines()[-30:])
+            )
         raise
 
 
@@ -217,20 +235,19 @@ def main() -> None:
     chosen = parser.parse_args().places
     if os.geteuid() != 0:
         raise SystemExit("rehearse as root: nodes are network namespaces")
-    from pipeline.mock import MockSky, write_mock
-
     os.environ["PYTHONPATH"] = str(ROOT)
     with tempfile.TemporaryDirectory(prefix="rehearsal-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        sky = write_mock(folder / "sky", sky=MockSky(columns=2, rows=2, brick_pixels=500, galaxies=48, stars=8)).root
-        checkpoint = tiny_checkpoint(folder)
-        undisturbed(sky, checkpoint, folder / "undisturbed")
+        what = task(folder)
+        run(
+            mock_job(what.sky, what.checkpoint, f"sources.table={what.sources}", *SETTINGS), str(folder / "undisturbed")
+        )
         wanted = committed_rows(folder / "undisturbed")
         say(f"an undisturbed run commits {wanted.num_rows} sources")
         for place in chosen:
             rehearse = rehearse_slurm if place == "slurm" else rehearse_kubernetes
             with showing(folder / place):
-                output = rehearse(folder, sky, checkpoint)
+                output = rehearse(folder, what)
             assert_equal_catalogues(committed_rows(output), wanted)
             say("  the catalogue is that of the undisturbed run")
 

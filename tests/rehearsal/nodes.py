@@ -42,6 +42,34 @@ class Node:
                 stderr=subprocess.STDOUT,
             )
 
+    def signal(self, number: signal.Signals, inside: int = 1) -> bool:
+        """Send a signal to the process that has the id `inside` on the node; whether there is one.
+
+        Not to what `start` gives: that is `unshare`, which lets SIGTERM pass by.
+        """
+        for pid in self._processes():
+            try:
+                status = Path(f"/proc/{pid}/status").read_text()
+            except OSError:  # it has ended
+                continue
+            ids = [row.split()[1:] for row in status.splitlines() if row.startswith("NSpid")]
+            if ids and len(ids[0]) > 1 and ids[0][-1] == str(inside):
+                os.kill(pid, number)
+                return True
+        return False
+
+    def remove(self) -> None:
+        """End all that runs on it, and the node."""
+        for pid in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "del", f"{self.name}v"], check=False, capture_output=True)
+
+    def _processes(self) -> list[int]:
+        listed = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=False)
+        return [int(pid) for pid in listed.stdout.split()]
+
 
 @contextmanager
 def nodes(folder: Path, count: int) -> Iterator[list[Node]]:
@@ -56,7 +84,7 @@ def nodes(folder: Path, count: int) -> Iterator[list[Node]]:
         yield made
     finally:
         for node in made:
-            _remove(node)
+            node.remove()
         subprocess.run(["ip", "link", "del", f"{PREFIX}-br"], check=False, capture_output=True)
 
 
@@ -69,15 +97,6 @@ def _connect(node: Node) -> None:
         _ip("-n", node.name, *words)
     _ip("-n", node.name, "link", "set", "lo", "up")
     _ip("-n", node.name, "route", "add", "default", "via", f"{NETWORK}.254")
-
-
-def _remove(node: Node) -> None:
-    listed = subprocess.run(["ip", "netns", "pids", node.name], capture_output=True, text=True, check=False)
-    for pid in listed.stdout.split():
-        with suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
-    subprocess.run(["ip", "netns", "del", node.name], check=False, capture_output=True)
-    subprocess.run(["ip", "link", "del", f"{node.name}v"], check=False, capture_output=True)
 
 
 def _ip(*words: str) -> None:

@@ -8,15 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline.executors.runner import run
 from pipeline.job import Job
 from pipeline.mock import MockSky, write_mock
 from tests.faults import SETTINGS
 from tests.runs import mock_job, tiny_checkpoint
+from tests.skies import scattered
 from tests.standins.faults import FaultProxy, Plan, fault_proxy, transient
 from tests.standins.nginx import nginx
 
@@ -47,7 +44,7 @@ class Stage:
 def stage(folder: Path, address: str, seed: int) -> Iterator[Stage]:
     sky = MockSky(columns=2, rows=2, brick_pixels=500, galaxies=24, stars=16, max_radius=5.0)
     tree = write_mock(folder / "sky", sky=sky).root
-    checkpoint, sources = tiny_checkpoint(folder), _sources(tree, folder / "sources.parquet")
+    checkpoint, sources = tiny_checkpoint(folder), scattered(tree, folder / "sources.parquet", SOURCES)
     settings = (f"sources.table={sources}", "sources.columns.radius=radius", "units.sources=16", "units.chunk=8")
     run(mock_job(tree, checkpoint, *settings), str(folder / "undisturbed"))
     (folder / "done").mkdir()
@@ -70,21 +67,3 @@ def _faulty(job: Job, folder: Path, address: str) -> Job:
         }
     )  # fmt: skip
     return job.model_copy(update={"archives": SETTINGS.model_copy(update={"cache": cache}), "engine": engine})
-
-
-def _sources(tree: Path, path: Path) -> Path:
-    """Positions in and around the galaxies of the sky, some of which leave their brick."""
-    truth = pq.read_table(tree / "truth/truth.parquet")
-    rng = np.random.default_rng(1)
-    rows = rng.integers(0, truth.num_rows, SOURCES)
-    moved = rng.normal(0, 10 / 3600, (2, SOURCES))  # deg
-    table = pa.table(
-        {
-            "object_id": np.arange(SOURCES) + 10**9,
-            "ra": truth["ra"].to_numpy()[rows] + moved[0],
-            "dec": truth["dec"].to_numpy()[rows] + moved[1],
-            "radius": pa.array(rng.uniform(1.0, 5.0, SOURCES), pa.float32()),
-        }
-    )
-    pq.write_table(table, path)
-    return path
