@@ -30,7 +30,7 @@ from tests.catalogue_rows import commit, plan_rows, table_of
 from tests.fuzz import child
 from tests.fuzz.campaign import fuzz
 from tests.fuzz.child import Child, Outcome
-from tests.fuzz.specimens import specimens
+from tests.fuzz.specimens import IMAGES, specimens
 from tests.plans import planned, sky
 from tests.skies import tan_header
 from tests.source_tables import read
@@ -94,6 +94,19 @@ def test_a_size_without_a_value_is_a_bad_image(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"NAXIS1  =" + b"4".rjust(21), b"NAXIS1  =" + b" " * 21))
     with pytest.raises(BadImage, match=r"^a\.fits: "):
         FitsImage(path, "a.fits")
+
+
+@pytest.mark.parametrize("kind", ["fits.rice", "fits.hcompress"])
+def test_a_kind_of_pixel_that_fitsio_does_not_know_is_a_bad_image(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.fits"
+    IMAGES[kind](path)
+    data, card = path.read_bytes(), b"ZBITPIX = "
+    at = data.index(card) + len(card)
+    path.write_bytes(data[:at] + b"24".rjust(20) + data[at + 20 :])
+    opened = FitsImage(path, "a.fits")
+    with pytest.raises(BadImage, match=r"^a\.fits: .*unsupported fits data type: 24"):
+        opened.section(0, 60, 0, 50)
+    opened.close()
 
 
 @pytest.mark.parametrize("spoilt", [{"CTYPE1": 7}, {"CUNIT1": "25\x0e5"}])

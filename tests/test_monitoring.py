@@ -66,7 +66,8 @@ def test_the_dashboard_shows_every_metric_of_a_run_and_no_other() -> None:
     assert check_alerts((FOLDER / "alerts.yaml").read_text()) <= exported
 
 
-def test_prometheus_sees_every_metric_under_its_name_and_its_labels() -> None:
+def test_prometheus_sees_every_metric_under_its_name_and_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_metrics_report_interval_ms", "200")  # 10 s of waiting else (ray_config_def.h)
     readings = Readings()
     for number, metric in enumerate(METRICS, 1):
         readings.add(metric, number, *metric.labels)  # each label's value is its name

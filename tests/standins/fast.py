@@ -13,7 +13,7 @@ FAST = ArchivesSection(default=PATIENT, retry=RetryPolicy(first=0.001, longest=0
 
 FAST_JOB = (
     f"archives.default={PATIENT.model_dump_json()}",
-    'archives.retry={"first": 0.001, "longest": 0.01, "deadline": 1}',
+    'archives.retry={"attempts": 3, "first": 0.001, "longest": 0.01, "deadline": 1}',
 )
 """The same for a job (`--set`), which gives up soon: for archives that stay broken."""
 
