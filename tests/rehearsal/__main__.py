@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -165,13 +166,8 @@ def rehearse_kubernetes(folder: Path, what: Task) -> Path:
     output = folder / "kubernetes-output"
     (shared := folder / "kubernetes").mkdir()
     with nodes(shared, 3) as (head, *workers):
-        start = ["ray", "start", "--block", "--object-store-memory=200000000", "--disable-usage-stats"]
         address = f"http://{head.address}:8265"
-        head_words = ["--head", "--num-cpus=0", "--dashboard-host=0.0.0.0", f"--node-ip-address={head.address}"]
-        pods = [head.start([*start, *head_words], "head.log", RAY_JOB_STOP_WAIT_TIME_S="300")]
-        for node in workers:
-            words = ["--num-cpus=2", f"--address={head.address}:6379", f"--node-ip-address={node.address}"]
-            pods.append(node.start([*start, *words], "worker.log"))
+        pods = _pods(head, workers)
         script = cron_script(address, what.arguments(output))
         night = _submitted(script, shared / "night-1.log", address, pods[0])
         wait_for("the first commit", lambda: committed(output) > 0, night)
@@ -191,6 +187,23 @@ def rehearse_kubernetes(folder: Path, what: Task) -> Path:
             node.signal(signal.SIGTERM)
         require([pod.wait(timeout=60) is not None for pod in pods] == [True] * 3, "all pods end when they are told to")
     return output
+
+
+def _pods(head: Node, workers: list[Node]) -> list[subprocess.Popen[bytes]]:
+    """One after the other: on a busy machine those that start at once exceed the 30 s that Ray gives a node."""
+    start = ["ray", "start", "--block", "--object-store-memory=200000000", "--disable-usage-stats"]
+    words = ["--head", "--num-cpus=0", "--dashboard-host=0.0.0.0"]
+    pods = []
+    for number, node in enumerate((head, *workers)):
+        line, log = [*start, *words, f"--node-ip-address={node.address}"], f"pod-{number}.log"
+        pods.append(node.start(line, log, RAY_JOB_STOP_WAIT_TIME_S="300"))
+        wait_for("its Ray", partial(_says, node.folder / log, "Ray runtime started"), pods[-1])
+        words = ["--num-cpus=2", f"--address={head.address}:6379"]
+    return pods
+
+
+def _says(log: Path, words: str) -> bool:
+    return log.exists() and words in log.read_text(errors="replace")
 
 
 def cron_script(address: str, line: list[str]) -> str:
