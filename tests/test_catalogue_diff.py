@@ -8,10 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.catalogue.diff import changed_rows, difference
+from pipeline.catalogue.diff import Difference, changed_rows, difference
 from pipeline.catalogue.hats import finalise
 from pipeline.catalogue.query import Catalogue, open_catalogue
 from pipeline.catalogue.rows import quarantined_table, replace_rows
+from pipeline.cli.asking import show_difference
 from pipeline.errors import CatalogueError
 from pipeline.storage import Storage
 from tests.catalogue_rows import commit, plan_rows, provenance, table_of
@@ -93,3 +94,13 @@ def test_the_verb_says_it_to_people_to_programs_and_to_files(
     assert json.loads(told.stdout)["added"] == 5
     assert len((tmp_path / "changes.csv").read_text().splitlines()) == 18
     assert call("diff", places[0], places[0]).returncode == 0
+
+
+def test_labels_that_begin_alike_are_told_apart_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    pairs: dict[tuple[str | None, str | None], int] = {
+        ("smooth_and_in_between", "smooth_and_in_the_way"): 3,
+        ("smooth_and_in_between", "smooth_and_in_sight"): 4,
+    }
+    show_difference(Difference(9, 9, 0, 0, 7, {"net_label": pairs}, (), ()))
+    shown = capsys.readouterr().out
+    assert all(f"net_label: {old} -> {new}" in shown for old, new in pairs)

@@ -271,3 +271,9 @@ def test_a_truth_table_without_classes_is_refused(reported: Path, tmp_path: Path
     pq.write_table(pa.table({"object_id": ["a"], "kind": ["round"]}), tmp_path / "t.parquet")
     answer = call("report", str(reported), "--truth", str(tmp_path / "t.parquet"), "--to", str(tmp_path / "p.html"))
     assert answer.returncode == 2 and "class" in answer.stderr
+
+
+def test_a_truth_table_that_is_no_parquet_is_refused(reported: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("object_id,class\na,round\n")
+    answer = call("report", str(reported), "--truth", str(tmp_path / "t.csv"), "--to", str(tmp_path / "p.html"))
+    assert (answer.returncode, "cannot be read as Parquet" in answer.stderr) == (2, True)

@@ -13,12 +13,15 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 from astropy.table import Table
+from botocore.exceptions import EndpointConnectionError
+from fsspec import AbstractFileSystem
 
 from pipeline.archives.access import Access
 from pipeline.archives.policy import ArchivesSection, host_of
 from pipeline.data import RowFlag
-from pipeline.errors import JobError
+from pipeline.errors import ArchiveUnreachable, JobError
 from pipeline.executors.forecast import plan_only
 from pipeline.executors.prepare import prepare
 from pipeline.executors.runner import run
@@ -161,6 +164,44 @@ def test_a_footprint_of_nothing_or_of_files_without_a_band_is_an_error(tmp_path:
             footprint_table(str(tmp_path), None, access)
         with pytest.raises(JobError, match=r"no FITS tiles below .* like b"):
             footprint_table(str(tmp_path), "b(?P<band>.)", access)
+        with pytest.raises(JobError, match=r"--pattern \(\?P<band: missing >"):
+            footprint_table(str(tmp_path), "(?P<band", access)
+
+
+@pytest.mark.parametrize(
+    ("cards", "message"),
+    [
+        ({"NAXIS": 1, "NAXIS1": -2880}, "they promise -2880 bytes of data"),  # the next header would be this one
+        ({"NAXIS": 2, "NAXIS1": 5}, "NAXIS2"),
+        ({"NAXIS": "two"}, "its headers are none"),
+        ({"NAXIS": 0}, "no image in the first 2880 bytes"),
+    ],
+)
+def test_headers_elsewhere_that_are_none_are_refused(cards: dict[str, Any], message: str, tmp_path: Path) -> None:
+    header = fits.Header([("SIMPLE", True), ("BITPIX", 8), *cards.items()])
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/headers/a.fits", header.tostring().encode())
+    try:
+        with Access(ArchivesSection(), [host_of("memory://headers")]) as access, pytest.raises(JobError, match=message):
+            footprint_table("memory://headers", None, access)
+    finally:
+        store.rm("/headers", recursive=True)
+
+
+class Silent(AbstractFileSystem):  # type: ignore[misc]
+    """A store that cannot be reached, and whose client repeats the whole address."""
+
+    protocol = "silent"
+
+    def find(self, path: str, *args: Any, **options: Any) -> Any:
+        raise EndpointConnectionError(endpoint_url="https://user:secret@store")
+
+
+def test_a_store_of_tiles_that_gives_no_answer_is_an_error_without_its_secrets() -> None:
+    fsspec.register_implementation("silent", Silent, clobber=True)
+    with Access(ArchivesSection()) as access, pytest.raises(ArchiveUnreachable) as caught:
+        footprint_table("silent://user:secret@store/tiles", None, access)
+    assert str(caught.value) == "cannot list silent://store/tiles: EndpointConnectionError"
 
 
 @pytest.mark.parametrize("name", ["a.fits", "b.fits.fz"])

@@ -188,11 +188,12 @@ def diff(
         if as_json:
             screen.out.print_json(json.dumps(found.as_dict()))
         else:
-            _show_difference(found)
+            show_difference(found)
         raise typer.Exit(0 if found.empty else 1)
 
 
-def _show_difference(found: Difference) -> None:
+def show_difference(found: Difference) -> None:
+    """What changed, for a reader: labels in full, of checksums the beginning."""
     shown: dict[str, object] = {
         "rows": f"{found.before} -> {found.after}",
         "added": found.added,
@@ -204,10 +205,10 @@ def _show_difference(found: Difference) -> None:
             shown[word] = ", ".join(names)
     for name, pairs in found.changed.items():
         for (old, new), rows in sorted(pairs.items(), key=lambda pair: -pair[1]):
-            shown[f"{name}: {_short(old)} -> {_short(new)}"] = rows
+            length = 16 if name.endswith("_checkpoint") else None  # the beginning of a checksum
+            shown[f"{name}: {_short(old, length)} -> {_short(new, length)}"] = rows
     screen.facts("difference", shown)
 
 
-def _short(value: str | None) -> str:
-    """A value on screen; of a checksum the beginning."""
-    return "none" if value is None else value[:16]
+def _short(value: str | None, length: int | None) -> str:
+    return "none" if value is None else value[:length]

@@ -67,7 +67,7 @@ def explain(
         steps = steps_of(Storage(output), id_)
         if as_json:
             for step in steps:
-                screen.out.print(json.dumps(asdict(step)), markup=False)
+                screen.out.print(json.dumps(asdict(step)))
             return
         screen.grid(("time", "what", "message"), [(step.time, step.what, step.message) for step in steps])
 

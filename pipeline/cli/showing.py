@@ -68,7 +68,7 @@ def look(
         page = galaxy_page(ask, looker, typed_identifiers(ask.catalogue, id_))
         path = _written(page, to, catalogue, "look.html")
         screen.facts("galaxy", {"page": path})
-        if open_:
+        if open_ and "://" not in path:
             webbrowser.open(Path(path).absolute().as_uri())
 
 
@@ -92,11 +92,15 @@ def _opened(url: str, others: list[str] | None, compared: int, mirror: str | Non
 
 def _truth(path: str) -> Any:
     """Columns object_id and class of a Parquet table; `targetid` stands in for object_id, as in the mock's truth."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from pipeline.errors import JobError
 
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowException as error:
+        raise JobError(f"--truth {path} cannot be read as Parquet: {error}") from error
     key = next((name for name in ("object_id", "targetid") if name in table.column_names), None)
     if key is None or "class" not in table.column_names:
         raise JobError(f"--truth {path}: expected columns object_id and class, got {', '.join(table.column_names)}")
@@ -120,7 +124,7 @@ def _written(page: str, to: Path | None, catalogue: str, name: str) -> str:
     from pipeline.storage import Storage
 
     if to is not None:
-        to.write_text(page)
+        to.write_text(page, encoding="utf-8")  # as the page says of itself
         return str(to)
     storage = Storage(catalogue)
     storage.replace(name, page.encode())

@@ -11,13 +11,14 @@ from typing import Any
 import fsspec
 import numpy as np
 import pyarrow as pa
-from astropy.io.fits import Header
+from astropy.io.fits import Header, VerifyError
 from numpy.typing import NDArray
 
 from pipeline.archives.access import Access
 from pipeline.archives.files import ArchiveFiles
 from pipeline.archives.images import FitsImage
 from pipeline.errors import ArchiveError, ArchiveUnreachable, BadImage, JobError
+from pipeline.sources.tables import network_errors
 from pipeline.storage import without_credentials
 from pipeline.surveys.cubes import band_names
 from pipeline.surveys.tiles import COLUMNS
@@ -35,17 +36,22 @@ def footprint_table(root: str, pattern: str | None, access: Access) -> pa.Table:
     `pattern` is a regular expression with the groups `tile` and, where files hold one band, `band`; it is searched
     in the path below the root, and files that it does not match are left out. Without it each file is a tile of its
     own, and its header says the band. Of a remote file only the headers are read.
-    Raises JobError where there is no file, or one has no band or WCS, naming it; ArchiveUnreachable.
+    Raises JobError where there is no file, or one has no band or WCS, naming it, or the pattern is none;
+    ArchiveUnreachable.
     """
+    try:
+        like = re.compile(pattern or "")
+    except re.error as error:
+        raise JobError(f"--pattern {pattern}: {error}") from error
     rows = []
     with ArchiveFiles(root, access) as files:
         for path in _paths(root):
-            named = re.search(pattern, path) if pattern else None
-            if pattern and named is None:
+            named = like.search(path)
+            if named is None:
                 continue
             try:
                 header, shape = _image(files, root, path)
-                rows.append(_row(path, header, shape, {} if named is None else named.groupdict()))
+                rows.append(_row(path, header, shape, named.groupdict()))
             except BadImage as error:
                 raise JobError(f"{path}: {error}") from error
             except ArchiveError as error:
@@ -58,9 +64,14 @@ def footprint_table(root: str, pattern: str | None, access: Access) -> pa.Table:
 
 
 def _paths(root: str) -> Iterator[str]:
-    """Below the root, in order."""
-    filesystem, place = fsspec.core.url_to_fs(root)
-    for found in sorted(filesystem.find(place)):
+    """Below the root, in order. Raises ArchiveUnreachable."""
+    try:
+        filesystem, place = fsspec.core.url_to_fs(root)
+        found_below = sorted(filesystem.find(place))
+    except network_errors() as error:
+        # Not the error's own words, nor the error itself: they repeat the URL with its secrets.
+        raise ArchiveUnreachable(f"cannot list {without_credentials(root)}: {type(error).__name__}") from None
+    for found in found_below:
         if found.lower().endswith(SUFFIXES):
             yield found[len(place.rstrip("/")) + 1 :]
 
@@ -80,19 +91,24 @@ def _image(files: ArchiveFiles, root: str, path: str) -> tuple[Mapping[str, Any]
 def _remote_image(files: ArchiveFiles, path: str) -> tuple[Mapping[str, Any], tuple[int, ...]]:
     """By the beginning of the file, and more of it as long as the headers go on. Raises BadImage."""
     size = FIRST_BYTES
-    while size <= MOST_BYTES:
+    while True:
         data = files.read(path, 0, size).data or b""
-        found = _first_image(data)
+        try:
+            found = _first_image(data)
+        except (KeyError, ValueError, TypeError, VerifyError) as error:
+            raise BadImage(f"its headers are none: {' '.join(str(error).split())[:200]}") from error
         if found is not None:
             return found
-        if len(data) < size:
-            break
+        if len(data) < size or size >= MOST_BYTES:
+            raise BadImage(f"no image in the first {len(data)} bytes")
         size *= 4
-    raise BadImage(f"no image in the first {size} bytes")
 
 
 def _first_image(data: bytes) -> tuple[Mapping[str, Any], tuple[int, ...]] | None:
-    """The header, over that of the primary HDU, and the shape of the first image that begins in `data`."""
+    """The header, over that of the primary HDU, and the shape of the first image that begins in `data`.
+
+    Raises KeyError, ValueError, TypeError and VerifyError for headers that are none.
+    """
     offset, primary = 0, Header()
     while offset < len(data):
         stream = io.BytesIO(data[offset:])
@@ -105,6 +121,8 @@ def _first_image(data: bytes) -> tuple[Mapping[str, Any], tuple[int, ...]] | Non
             shape = tuple(int(header[f"{size}{axis}"]) for axis in range(header[size], 0, -1))
             return {**primary, **header}, shape
         primary = primary or header
+        if header.data_size_padded < 0:
+            raise ValueError(f"they promise {header.data_size_padded} bytes of data")
         offset += stream.tell() + header.data_size_padded
     return None
 
