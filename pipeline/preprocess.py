@@ -91,15 +91,22 @@ def colours(flux: Floats, contract: ImageContract) -> NDArray[np.uint8]:
     if len(flux) != len(contract.bands):
         raise ValueError(f"the contract has the bands {contract.bands}, the image has {len(flux)} planes")
     scales = np.asarray(contract.scales, dtype=np.float64)[:, None, None]
-    scaled = flux * scales + contract.offset  # (C, H, W)
+    scaled = flux * scales  # (C, H, W)
+    scaled += contract.offset
     intensity = np.maximum(scaled[0], 0)
     for plane in scaled[1:]:
-        intensity = intensity + np.maximum(plane, 0)
+        intensity += np.maximum(plane, 0)
     intensity /= len(scaled)
-    stretched = np.arcsinh(contract.softening * intensity) / math.sqrt(contract.softening)
-    scaled *= stretched / np.where(intensity == 0, 1e-6, intensity)
-    order = [contract.bands.index(band) for band in contract.planes]
-    return np.floor(np.clip(scaled[order], 0, 1) * 255 + 0.5).astype(np.uint8)
+    stretched = np.arcsinh(contract.softening * intensity)
+    stretched /= math.sqrt(contract.softening)
+    intensity[intensity == 0] = 1e-6
+    stretched /= intensity
+    scaled *= stretched
+    np.clip(scaled, 0, 1, out=scaled)
+    scaled *= 255
+    scaled += 0.5
+    # What is not negative is rounded down by the cast.
+    return scaled.astype(np.uint8)[[contract.bands.index(band) for band in contract.planes]]
 
 
 def clipped(flux: Floats, least: float) -> NDArray[np.uint8]:

@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import subprocess
+from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import gpu
-from tests.benchmarks.__main__ import NAMES, _rows
+from tests.benchmarks import around, gpu
+from tests.benchmarks.__main__ import NAMES, PEERS, QUICK, main
 from tests.benchmarks.rows import Row, spread
 
 
-def test_every_benchmark_of_the_table_gives_rows() -> None:
-    assert all(callable(_rows(name, None)) for name in NAMES if name not in NEEDING_RAY)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_benchmark_takes_what_the_table_gives_it(name: str) -> None:
+    rows = import_module(f"tests.benchmarks.{name}").rows
+    peers = dict.fromkeys(peer for peer, measured in PEERS.items() if measured == name)
+    assert inspect.signature(rows).bind(**QUICK[name], **peers)
+    assert inspect.signature(rows).bind(**peers)  # all else has a default
 
 
-NEEDING_RAY = ("driver", "engine_vs_ray_data")  # imported by their own processes
+def test_the_table_is_told_and_written_and_a_failure_leaves_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = json.dumps([asdict(Row("speed", 30.0, "images/s", 20.0, "peer", 0.5, 2))])
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        lost = "driver" in command
+        return subprocess.CompletedProcess(command, int(lost), "" if lost else f"a warning\n{said}\n", "no Ray")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    kept, table = tmp_path / "bench.json", tmp_path / "bench.md"
+    only = ["--only", "start_up", "driver", "around"]
+    assert main([*only, "--json", str(kept), "--markdown", str(table)]) == 1
+    told = capsys.readouterr().out
+    assert "driver failed" in told and "no Ray" in told and "zoobot was not measured: --zoobot PYTHON" in told
+    written = json.loads(kept.read_text())
+    assert [row["name"] for row in written["rows"]] == ["speed", "speed"] and written["versions"]["torch"]
+    assert table.read_text().splitlines()[2] == "| speed | 30 | images/s | 20 | peer | 1.50 | 50% | 2 |"
+
+
+def test_a_peer_is_measured_by_its_own_python(tmp_path: Path) -> None:
+    peer = tmp_path / "python"
+    peer.write_text('#!/bin/sh\ncase "$1" in */around_zoobot.py) echo a warning; echo 6.8;; *) exit 3;; esac\n')
+    peer.chmod(0o755)
+    assert around.loader_milliseconds(str(peer)) == 6.8
+    peer.write_text("#!/bin/sh\necho no module >&2; exit 1\n")
+    with pytest.raises(SystemExit, match="no module"):
+        around.loader_milliseconds(str(peer))
 
 
 def test_a_ratio_is_ours_over_the_other_and_none_without_one() -> None:

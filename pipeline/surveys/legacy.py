@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.data import Cutout, Expected, Layout, Product, RowFlag, Source, Way
-from pipeline.errors import ArchiveError, BadImage, JobError, NoCoverage
+from pipeline.errors import ArchiveError, JobError, NoCoverage
 from pipeline.surveys import OpenProduct, TileImage, TileList
 from pipeline.surveys.boxes import Box
 from pipeline.surveys.bricks import SEAM_DEC, Bricks, brick_columns, in_north_galactic_cap, owned_by_north
 from pipeline.surveys.cubes import cut_cube
+from pipeline.surveys.legacy_grid import BrickProjections, check_same
 from pipeline.surveys.legacy_service import MOST_PIXELS, PIXEL, URL, brick_cutout
 from pipeline.surveys.mosaic import Plane, Planes, stitched
 from pipeline.surveys.served import served, side
@@ -36,8 +37,6 @@ IMAGE_MARGIN = 82  # pixels by which an image leaves its cell: 3600 pixels for 0
 IMAGE = Layout((3600, 3600), (100, 100), 13.72e6, PIXEL, "rice", IMAGE_MARGIN)
 """One band of a brick: Rice at the survey's absolute step (legacypipe, `get_compression_kwargs`; archives.md 3)."""
 MASK = Layout((3600, 3600), (100, 100), 0.06e6, PIXEL, "hcompress", IMAGE_MARGIN)
-_SCALE_TOLERANCE = 1e-3  # arcsec
-_CENTRE_TOLERANCE = 1.0  # pixels between the brick's centre by the table and by the header
 _SPREAD: NDArray[np.float64] = np.linspace(-0.5, 0.5, 5)  # of the box: where neighbours are looked for
 
 
@@ -125,6 +124,7 @@ class LegacySurvey:
         self.bands = config.bands
         self.ways: tuple[Way, ...] = ("file", "ranges", "cutout") if config.cutout_service else ("file", "ranges")
         self._config = config
+        self._projections = BrickProjections()
         region = np.asarray(bricks["region"].to_pylist(), dtype=np.str_)
         self._bricks: dict[str, Bricks] = {
             name: Bricks(bricks.filter(pa.array(region == name)), config.bands) for name in config.regions
@@ -217,9 +217,9 @@ class LegacySurvey:
                 image = open_product(product)
             except FileNotFoundError:
                 continue
-            tans.append(_checked_tan(image, product.path, (bricks.ra[number], bricks.dec[number])))
+            tans.append(self._projections.of(image, product.path, (bricks.ra[number], bricks.dec[number])))
             images[product.band] = image
-            _check_same(tans, [image.shape for image in images.values()], product.path)
+            check_same(tans, [image.shape for image in images.values()], product.path)
         if not images:
             raise ArchiveIncomplete(f"{tile}: the table of bricks promises images, the archive has none")
         area = np.float32(tans[0].pixel_scale ** 2)  # arcsec2
@@ -264,32 +264,3 @@ def _meets_seam(source: Source, width: float) -> bool:
 def _by_native_pixel(header: object, grid: object, path: str) -> float:
     """The service's numbers are nanomaggies per native pixel."""
     return PIXEL**-2
-
-
-def _checked_tan(image: TileImage, path: str, centre: tuple[float, float]) -> Tan:
-    """The image's projection: TAN, 0.262 arcsec, its centre where the table has the brick's.
-
-    About 2 % of the DR10 bricks have headers that contradict the catalogues (dr10/issues); the table is right.
-    """
-    tan = Tan.of(image.header, path)
-    if not abs(tan.pixel_scale - PIXEL) < _SCALE_TOLERANCE:
-        raise BadImage(f"{path}: {tan.pixel_scale:.5f} arcsec a pixel, expected {PIXEL}")
-    if len(image.shape) != 2:
-        raise BadImage(f"{path}: shape {image.shape}, expected one plane")
-    x, y = tan.to_pixels(np.array([centre[0]]), np.array([centre[1]]))
-    middle = (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2
-    if not max(abs(x[0] - middle[0]), abs(y[0] - middle[1])) <= _CENTRE_TOLERANCE:
-        raise BadImage(
-            f"{path}: by its header the brick's centre {centre} is at pixel ({x[0]:.1f}, {y[0]:.1f}), expected {middle}"
-        )
-    return tan
-
-
-def _check_same(tans: list[Tan], shapes: list[tuple[int, ...]], path: str) -> None:
-    """Raises BadImage where the last band lies on another grid than the first."""
-    first, last = tans[0], tans[-1]
-    same = np.allclose(first.reference, last.reference, rtol=0, atol=0.01) and np.allclose(
-        first.axes, last.axes, rtol=0, atol=1e-9
-    )
-    if not same or shapes[0] != shapes[-1]:
-        raise BadImage(f"{path}: shape {shapes[-1]} and WCS differ from those of the other bands, {shapes[0]}")

@@ -1,12 +1,14 @@
 """What an image costs the CPU around the networks, stage by stage: `python -m tests.benchmarks.around`.
 
 The mock survey (Rice-compressed bricks, 25 galaxies each) through load, predict and commit in this process, with
-networks that answer at once. Decoding is what the files' sections take, their checksums included; the rest of the load
-is finding, cutting, stretching and stacking. The least of the rounds.
+networks that answer at once. Decoding is what the files' sections take, their checksums included; resampling and
+stretching is drawing the network's image from a cutout that lies ready; the rest of the load is finding, cutting and
+stacking. The least of the rounds.
 """
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
+import pipeline.stages
 from pipeline.archives.access import Access
 from pipeline.archives.opener import Opener
 from pipeline.catalogue.contract import NetworkColumns
@@ -27,11 +30,13 @@ from pipeline.data import NetworkOutput
 from pipeline.executors.prepare import Prepared, prepare
 from pipeline.job import load_job
 from pipeline.mock import write_mock
+from pipeline.preprocess import contract_image
 from pipeline.stages import commit, load, predict
 from tests.benchmarks.rows import Row, spread
 
+ZOOBOT = Path(__file__).with_name("around_zoobot.py")
 WITH_DECODING, WITHOUT = 6.0, 1.0  # CPU-ms an image, the targets
-STAGES = ("decode", "cut and stretch", "predict, networks left out", "commit")
+STAGES = ("decode", "find and cut", "resample and stretch", "predict, networks left out", "commit")
 
 
 @dataclass
@@ -58,16 +63,17 @@ class Spent:
 
 
 @contextmanager
-def decoding() -> Iterator[Spent]:
-    """What opening files and reading their pixels takes in the block."""
+def watched() -> Iterator[tuple[Spent, Spent]]:
+    """What opening files and reading their pixels takes in the block, and what drawing images does."""
     from pipeline.archives.images import FitsImage
 
-    spent = Spent()
+    decoding, drawing = Spent(), Spent()
     with (
-        patch.object(FitsImage, "section", spent.timed(FitsImage.section)),
-        patch.object(Opener, "__call__", spent.timed(Opener.__call__)),
+        patch.object(FitsImage, "section", decoding.timed(FitsImage.section)),
+        patch.object(Opener, "__call__", decoding.timed(Opener.__call__)),
+        patch.object(pipeline.stages, "contract_image", drawing.timed(contract_image)),
     ):
-        yield spent
+        yield decoding, drawing
 
 
 def instant(networks: Sequence[NetworkColumns]) -> Callable[[NDArray[np.uint8]], dict[str, NetworkOutput]]:
@@ -97,7 +103,7 @@ def stages(prepared: Prepared) -> tuple[list[float], int]:
     """CPU seconds of each stage over all units, and the images that were drawn."""
     work, spent, images = prepared.work, [0.0] * len(STAGES), 0
     networks = instant(work.networks)
-    with Access(work.job.archives, work.job.archive_hosts()) as access, decoding() as decoded:
+    with Access(work.job.archives, work.job.archive_hosts()) as access, watched() as (decoding, drawing):
         for unit in prepared.plan.units():
             marks = [time.process_time()]
             chunks = [load(work, unit, number, access) for number in range(len(unit.chunks))]
@@ -106,15 +112,15 @@ def stages(prepared: Prepared) -> tuple[list[float], int]:
             marks.append(time.process_time())
             commit(work, unit, parts)
             marks.append(time.process_time())
-            for stage, (start, stop) in enumerate(pairwise(marks), start=1):
+            for stage, (start, stop) in zip((1, 3, 4), pairwise(marks), strict=True):
                 spent[stage] += stop - start
             images += sum(len(chunk.images) for chunk in chunks)
-    spent[0] = decoded.seconds
-    spent[1] -= decoded.seconds
+    spent[0], spent[2] = decoding.seconds, drawing.seconds
+    spent[1] -= decoding.seconds + drawing.seconds
     return spent, images
 
 
-def rows(rounds: int = 3) -> list[Row]:
+def rows(rounds: int = 3, zoobot: str | None = None) -> list[Row]:
     taken: list[list[float]] = []
     with tempfile.TemporaryDirectory(prefix="around-") as folder:
         write_mock(Path(folder) / "sky", 1)
@@ -133,7 +139,18 @@ def rows(rounds: int = 3) -> list[Row]:
         found.append(
             Row(f"around the networks: {name}", min(totals), "CPU-ms/image", target, "target", spread(totals), rounds)
         )
+    if zoobot:
+        ours, theirs = found[-1].ours, loader_milliseconds(zoobot)
+        found.append(Row("around the networks: without decoding", ours, "CPU-ms/image", theirs, "Zoobot from JPEG"))
     return found
+
+
+def loader_milliseconds(python: str) -> float:
+    """CPU-ms an image of Zoobot's own loader, in the environment of `python`. Raises SystemExit where it fails."""
+    done = subprocess.run([python, str(ZOOBOT)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return float(done.stdout.split()[-1])
 
 
 if __name__ == "__main__":

@@ -47,9 +47,9 @@ def plain(network: str) -> Callable[[], object]:
 
 
 @torch.inference_mode()
-def rows(rounds: int = 3) -> list[Row]:
+def rows(rounds: int = 3, flipped: int = 512) -> list[Row]:
     torch.set_num_threads(1)
-    found = [*against_pico(rounds), feeding(rounds), precision()]
+    found = [*against_pico(rounds), feeding(rounds), precision(flipped)]
     for network in ("agcnn", "mban", "resnet18"):
         if not lacking(network):
             found.append(against_plain(network, rounds))
@@ -75,11 +75,11 @@ def against_pico(rounds: int) -> list[Row]:
     ]
 
 
-def precision(images: int = 512) -> Row:
+def precision(images: int) -> Row:
     """The share of drawn images whose class bfloat16 changes, with weights that were trained."""
     predictor = Predictor({"network": read("shipped:dmagnet_f")}, device="cpu", threads=1)
     share = 100 * predictor.flips("bfloat16", images)
-    return Row("DMAGNet-F, classes that bfloat16 changes", share, "%", 100 * FLIPS, "allowed")
+    return Row(f"DMAGNet-F, classes that bfloat16 changes, {images} images", share, "%", 100 * FLIPS, "allowed")
 
 
 def against_plain(network: str, rounds: int) -> Row:
