@@ -11,6 +11,15 @@ MOST = 100_000  # values: a few lines of aliases of aliases ("billion laughs") m
 DEEPEST = 40  # of lists and mappings inside each other; an alias of itself has no end
 
 
+class _Loader(yaml.SafeLoader):
+    """Of plain values, whose merge keys (`<<`) put no more into a mapping than MOST: PyYAML writes them out first."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MOST:
+            raise ValueError(f"more than {MOST} values, its merge keys written out")
+
+
 def plain_yaml(text: str) -> Any:
     """The value that `text` says. Tags that make objects are refused, as is a text whose aliases grow it beyond MOST.
 
@@ -19,7 +28,7 @@ def plain_yaml(text: str) -> Any:
     if len(text) > LONGEST:
         raise ValueError(f"{len(text)} characters are too many: {LONGEST} is the most")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_Loader)
     except RecursionError:
         raise ValueError(f"nested more than {DEEPEST} deep") from None
     except yaml.YAMLError as error:

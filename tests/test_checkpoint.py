@@ -197,6 +197,12 @@ def test_a_config_that_cannot_be_built_is_refused() -> None:
         read_checkpoint(with_header({"config": broken}), "x")
 
 
+def test_a_network_that_fits_in_no_memory_is_refused_for_its_tensors() -> None:
+    promised = json.loads(json.dumps(vars(SEED_0.config))) | {"hidden_ratio": 10**13}
+    with pytest.raises(CheckpointError, match="tensors that do not fit"):
+        read_checkpoint(with_header({"config": promised}), "giant")
+
+
 def test_tensors_that_do_not_fit_are_named() -> None:
     weights = dict(SEED_0.weights)
     del weights["classifier.weight"]

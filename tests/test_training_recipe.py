@@ -18,6 +18,9 @@ JOBS = Path(__file__).parent.parent / "jobs/training"
 LAUGHS = "a: &a [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]\n" + "".join(
     f"{below}: &{below} [{', '.join([f'*{above}'] * 10)}]\n" for above, below in itertools.pairwise("abcdef")
 )  # a million zeros by its aliases
+MERGED = "a: &a {x: 0}\n" + "".join(
+    f"{below}: &{below} {{<<: [{', '.join([f'*{above}'] * 10)}]}}\n" for above, below in itertools.pairwise("abcdefg")
+)  # the same by its merge keys
 BASES = ("optical.yaml", "radio.yaml", "gpu.yaml", "cpu.yaml")  # the first two are extended; the others are lists
 
 
@@ -94,7 +97,7 @@ def test_a_wrong_setting_is_refused(tmp_path: Path, setting: str) -> None:
         read_recipe(tmp_path / "own.yaml", [setting])
 
 
-@pytest.mark.parametrize("text", ["- a", "name: [", "\xff\xfe", LAUGHS])
+@pytest.mark.parametrize("text", ["- a", "name: [", "\xff\xfe", LAUGHS, MERGED])
 def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.yaml").write_bytes(text.encode("latin-1"))
     with pytest.raises(JobError, match=r"bad\.yaml"):

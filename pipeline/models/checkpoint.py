@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 
 import torch
@@ -48,7 +49,7 @@ def read_checkpoint(data: bytes, name: str) -> Checkpoint:
     except SafetensorError as error:
         raise CheckpointError(f"{name}: the file is damaged or cut off: {error}") from error
     weights = {key: _whole(value) for key, value in tensors.items() if not key.startswith(NOVELTY)}
-    _check_weights(contract.config, weights, name)
+    _check_weights(contract, weights, name)
     novelty = _read_novelty({key: value for key, value in tensors.items() if key.startswith(NOVELTY)}, contract, name)
     kept = {field.name: getattr(contract, field.name) for field in fields(contract)}
     return Checkpoint(**kept, weights=weights, novelty=novelty)
@@ -120,8 +121,27 @@ def _empty(config: NetworkConfig) -> nn.Module:
         return config.build()
 
 
-def _check_weights(config: NetworkConfig, weights: Mapping[str, Tensor], name: str) -> None:
-    expected = _shapes(_empty(config).state_dict())
+def _wanted(contract: Contract) -> dict[str, str]:
+    """The shapes that the weights should have; a network larger than the package's own takes no memory for that."""
+    own = _numbers(known(contract.network, "the contract"))
+    large = any(value > own.get(name, 0) for name, value in _numbers(contract.config).items())
+    with torch.device("meta") if large else nullcontext():
+        return _shapes(_empty(contract.config).state_dict())
+
+
+def _numbers(config: NetworkConfig) -> dict[str, int]:
+    """The whole numbers in a config by name, of several the largest, and how many there are."""
+    found: dict[str, int] = {}
+    for name, value in vars(config).items():
+        if isinstance(value, int):
+            found[name] = value
+        elif isinstance(value, tuple):
+            found |= {name: max(value, default=0), f"{name}, how many": len(value)}
+    return found
+
+
+def _check_weights(contract: Contract, weights: Mapping[str, Tensor], name: str) -> None:
+    expected = _wanted(contract)
     found = _shapes(weights)
     wrong = [key for key in expected if key in found and found[key] != expected[key]]
     complaints = {
