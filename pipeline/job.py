@@ -79,6 +79,7 @@ class EngineSection(_Section):
     gpus_per_actor: Annotated[float, Field(ge=0)] | None = None  # None: 1 where there are GPUs, else 0
     cpus_per_actor: Annotated[float, Field(gt=0)] | None = None  # None: what the loads leave
     loads: Annotated[int, Field(gt=0)] | None = None  # load tasks at once; None: one a CPU
+    drivers: Annotated[int, Field(gt=0)] | None = None  # None: as many as the loads need (executors/sizing.py)
     store_fraction: Annotated[float, Field(gt=0, le=0.8)] = 0.33  # of the object store that images may fill
     unit_deadline: Annotated[float, Field(gt=0)] = 3600.0  # s, then the unit is tried again
     unit_attempts: Annotated[int, Field(gt=0)] = 3  # then it is quarantined

@@ -66,6 +66,9 @@ METRICS = (
 )
 
 
+Reading = tuple[Metric, tuple[str, ...], float]  # metric, the values of its labels, value
+
+
 class Readings:
     """The latest value of every metric, by its labels. Thread-safe."""
 
@@ -88,7 +91,7 @@ class Readings:
     def value(self, metric: Metric, *labels: str) -> float:
         return self._values.get(_key(metric, labels), 0.0)
 
-    def __iter__(self) -> Iterator[tuple[Metric, tuple[str, ...], float]]:
+    def __iter__(self) -> Iterator[Reading]:
         with self._lock:
             found = dict(self._values)
         return ((metric, labels, value) for (metric, labels), value in found.items())

@@ -134,7 +134,7 @@ def _cluster(text: str) -> Any:
 def test_what_is_in_flight_on_a_node_of_that_size_fits_into_its_store(cpus: int, gpus: int) -> None:
     size = node_size(cpus, gpus, *COUNTED)
     resources = {"CPU": float(cpus), "GPU": float(gpus), "object_store_memory": float(size.object_store * GIB)}
-    shares = share_out(EngineSection(gpus_per_actor=1.0 if gpus else None), resources)
+    shares = share_out(EngineSection(gpus_per_actor=1.0 if gpus else None), resources, 256)
     chunk = UnitsSection().chunk * 3 * 256**2
     assert shares.bytes_cap >= size.loads * chunk
     assert size.object_store < size.shared_memory < size.memory

@@ -10,6 +10,9 @@ import pytest
 from pipeline import open_catalogue
 from pipeline.catalogue.commits import each_latest
 from pipeline.errors import ArchiveUnreachable, CheckpointError, DiskFull, JobError, TooManyFailures
+from pipeline.executors.explaining import explain
+from pipeline.executors.journal import read_events, read_live
+from pipeline.executors.ray.cluster import LocalRay, ray_session
 from pipeline.executors.runner import run
 from pipeline.executors.session import Reporter
 from pipeline.executors.summary import ExitCode
@@ -125,6 +128,23 @@ def test_ray_and_local_give_the_same_catalogue(whole: Path, tmp_path: Path, mock
     summary = run(mock_job(mock_tree, checkpoint, executor="ray"), str(tmp_path))
     assert (summary.exit_code, summary.committed) == (0, summary.sources)
     assert_equal_catalogues(committed_rows(tmp_path), committed_rows(whole))
+
+
+def test_two_drivers_give_the_catalogue_of_one_and_the_run_is_told_as_one(
+    whole: Path, tmp_path: Path, mock_tree: Path, checkpoint: Path
+) -> None:
+    several = ("engine.drivers=2", "engine.actors=2", "engine.cpus_per_actor=0.5", "engine.loads=2", "units.sources=4")
+    with ray_session(None, LocalRay(cpus=6, store_bytes=200_000_000)):
+        summary = run(mock_job(mock_tree, checkpoint, *several, executor="ray"), str(tmp_path))
+    assert (summary.exit_code, summary.committed) == (0, summary.sources)
+    assert_equal_catalogues(committed_rows(tmp_path), committed_rows(whole))
+    storage = Storage(str(tmp_path))
+    live = read_live(storage, summary.run_id)
+    assert live is not None and live.value("galaxy_sources_total") == summary.sources
+    lines = [event["message"] for event in read_events(storage, summary.run_id) if event["kind"] == "log"]
+    assert {line[:9] for line in lines if line.startswith("driver ")} == {"driver 0:", "driver 1:"}
+    one = committed_rows(whole)["object_id"][0].as_py()
+    assert [step.what for step in explain(storage, str(one))][:4] == ["plan", "load", "predict", "commit"]
 
 
 def test_the_catalogue_tells_galaxies_apart(whole: Path) -> None:

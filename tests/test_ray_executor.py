@@ -11,16 +11,17 @@ from pipeline.errors import ArchiveUnreachable, DiskFull, JobError, UnitError
 from pipeline.executors import events as ev
 from pipeline.executors.ray.actors import is_device_failure
 from pipeline.executors.ray.answers import Loading, Predicting, Warming, event_of, stops_the_run
-from pipeline.executors.ray.cluster import COMMIT_CPUS, NODE_CPUS, share_out
+from pipeline.executors.ray.cluster import COMMIT_CPUS, DRIVER_CPUS, NODE_CPUS, share_out
 from pipeline.executors.ray.deadlines import Deadlines
 from pipeline.executors.ray.failures import Blame, Failure, failure
+from pipeline.executors.sizing import drivers_for
 from pipeline.job import EngineSection
 
 STORE = 1_000_000_000
 
 
 def test_two_cpus_are_enough_for_an_actor_two_loads_and_a_commit_at_once() -> None:
-    shares = share_out(EngineSection(), {"CPU": 2.0, "object_store_memory": STORE})
+    shares = share_out(EngineSection(), {"CPU": 2.0, "object_store_memory": STORE}, 256)
     assert (shares.actors, shares.loads, shares.actor_gpus) == (1, 2, 0.0)
     assert shares.actor_cpus + 2 * shares.load_cpus + COMMIT_CPUS <= 2.0
 
@@ -28,7 +29,7 @@ def test_two_cpus_are_enough_for_an_actor_two_loads_and_a_commit_at_once() -> No
 @pytest.mark.parametrize("cpus", [1.0, 2.0, 3.0, 4.0, 7.0, 16.0, 96.0])
 @pytest.mark.parametrize("gpus", [0.0, 1.0, 8.0])
 def test_everything_fits_at_once_on_any_machine(cpus: float, gpus: float) -> None:
-    shares = share_out(EngineSection(), {"CPU": cpus, "GPU": gpus, "object_store_memory": STORE})
+    shares = share_out(EngineSection(), {"CPU": cpus, "GPU": gpus, "object_store_memory": STORE}, 256)
     assert shares.actors == max(1, gpus)
     assert shares.actors * shares.actor_gpus == gpus
     assert shares.actors * shares.actor_cpus + shares.loads * shares.load_cpus + COMMIT_CPUS <= cpus
@@ -37,14 +38,15 @@ def test_everything_fits_at_once_on_any_machine(cpus: float, gpus: float) -> Non
 
 def test_an_actor_without_a_gpu_never_needs_more_cpus_than_a_node_has() -> None:
     cluster = {"CPU": 8.0, NODE_CPUS: 2.0, "object_store_memory": STORE}
-    shares = share_out(EngineSection(), cluster)
+    shares = share_out(EngineSection(), cluster, 256)
     assert (shares.actors, shares.actor_cpus) == (4, 1.0)
     assert shares.actors * shares.actor_cpus + shares.loads * shares.load_cpus + COMMIT_CPUS <= 8.0
-    assert share_out(EngineSection(actors=1), cluster).actor_cpus <= 2.0
+    assert share_out(EngineSection(actors=1), cluster, 256).actor_cpus <= 2.0
 
 
 def test_images_may_fill_the_jobs_fraction_of_the_object_store() -> None:
-    assert share_out(EngineSection(store_fraction=0.2), {"CPU": 2.0, "object_store_memory": STORE}).bytes_cap == 2e8
+    shares = share_out(EngineSection(store_fraction=0.2), {"CPU": 2.0, "object_store_memory": STORE}, 256)
+    assert shares.bytes_cap == 2e8
 
 
 @pytest.mark.parametrize(
@@ -57,13 +59,38 @@ def test_images_may_fill_the_jobs_fraction_of_the_object_store() -> None:
 )
 def test_a_job_that_asks_for_more_than_there_is_is_refused(wanted: EngineSection) -> None:
     with pytest.raises(JobError, match="there are"):
-        share_out(wanted, {"CPU": 4.0, "GPU": 1.0, "object_store_memory": STORE})
+        share_out(wanted, {"CPU": 4.0, "GPU": 1.0, "object_store_memory": STORE}, 256)
 
 
 def test_a_cluster_without_workers_yet_is_taken_to_grow_to_what_is_asked_of_it() -> None:
-    shares = share_out(EngineSection(actors=4, gpus_per_actor=1.0), {"object_store_memory": STORE})
+    shares = share_out(EngineSection(actors=4, gpus_per_actor=1.0), {"object_store_memory": STORE}, 256)
     assert (shares.actors, shares.actor_gpus, shares.actor_cpus) == (4, 1.0, 1.0)
     assert shares.loads > shares.actors
+
+
+def test_drivers_have_a_cpu_each_and_share_the_rest_out_to_the_last_actor_load_and_byte() -> None:
+    cluster = {"CPU": 64.0, "GPU": 7.0, "object_store_memory": STORE}
+    shares = share_out(EngineSection(drivers=3), cluster, 256)
+    used = shares.actors * shares.actor_cpus + shares.loads * shares.load_cpus + COMMIT_CPUS + 3 * DRIVER_CPUS
+    assert used <= 64.0
+    parts = shares.parts()
+    assert [part.actors for part in parts] == [2, 2, 3]
+    assert sum(part.loads for part in parts) == shares.loads
+    assert sum(part.bytes_cap for part in parts) == shares.bytes_cap
+    assert {part.drivers for part in parts} == {1}
+
+
+def test_a_large_cluster_gets_several_drivers_by_itself_and_a_small_one_does_not() -> None:
+    def drivers(gpus: int) -> int:
+        return share_out(EngineSection(), {"CPU": 17.0 * gpus, "GPU": float(gpus), NODE_CPUS: 17.0}, 256).drivers
+
+    assert (drivers(1), drivers(8)) == (1, 1)
+    assert drivers(1000) == drivers_for(16_000, 256) > 1
+
+
+def test_more_drivers_than_actors_or_loads_are_refused() -> None:
+    with pytest.raises(JobError, match=r"engine\.drivers: 3 drivers need as many actors and loads, there are 2"):
+        share_out(EngineSection(drivers=3, actors=2), {"CPU": 64.0, "object_store_memory": STORE}, 256)
 
 
 def test_a_deadline_passes_once_and_a_new_attempt_moves_it() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.executors.costs import IMAGE_BYTES, Cluster, Costs, Workload
 from pipeline.executors.simulate import eta, main, simulate
+from pipeline.executors.sizing import DRIVER_BUSY, drivers_for
 
 FREE = Costs(
     file_bytes=0,
@@ -66,6 +67,36 @@ def test_a_run_bound_by_the_driver_takes_its_tasks_times_their_cost() -> None:
     result = simulate(WORK, SMALL, replace(FREE, driver_seconds=0.01))
     assert result.seconds == pytest.approx((2000 + 2000 + 250) * 0.01, rel=0.02)
     assert result.binds == "driver"
+
+
+def test_twice_the_drivers_take_half_the_time_if_drivers_bind() -> None:
+    costs = replace(FREE, driver_seconds=0.01, exchange_seconds=0.0, told_seconds=0.0)
+    result = simulate(WORK, replace(SMALL, drivers=2), costs)
+    assert result.seconds == pytest.approx((2000 + 2000 + 250) * 0.01 / 2, rel=0.02)
+    assert result.binds == "driver"
+    assert result.counts.committed == 250
+
+
+def test_drivers_without_end_are_bound_by_the_run_that_hears_them_all() -> None:
+    cluster = replace(SMALL, gpus=8, load_cores=64, drivers=8)
+    result = simulate(WORK, cluster, replace(FREE, told_seconds=0.01))
+    assert result.seconds == pytest.approx((2000 + 2000 + 250) * 0.01, rel=0.1)
+    assert result.binds == "run"
+
+
+def test_a_thousand_gpus_are_bound_by_one_driver_and_not_by_as_many_as_the_plan_gives_them() -> None:
+    work, open_mirror = Workload.of_survey(10**9, chunk=256), 1e15
+    alone = eta(work, Cluster.of_gpus(1000, archive=open_mirror))
+    several = eta(work, Cluster.of_gpus(1000, archive=open_mirror, drivers=drivers_for(16_000, 256)))
+    assert alone.binds == "driver"
+    assert several.binds == "load cores"
+    assert several.utilisation["driver"] < DRIVER_BUSY
+    assert several.images_second > 10 * alone.images_second
+
+
+def test_one_driver_is_enough_for_some_tens_of_gpus_and_more_for_smaller_chunks() -> None:
+    assert drivers_for(16 * 10, 256) == 1
+    assert drivers_for(16_000, 512) == pytest.approx(drivers_for(16_000, 256) / 2, abs=1)
 
 
 def test_a_chunk_reads_by_section_until_whole_files_are_cheaper() -> None:

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from pipeline.executors.limits import Limits
+from pipeline.executors.limits import IN_FLIGHT, ROUNDS, Limits, evenly
 from pipeline.planner.ways import PIXEL_SECONDS, SOURCE_SECONDS
 
 IMAGE_BYTES = 3 * 256 * 256  # of one image in the object store: uint8, the default contract
+CHUNK_ANSWERS = 2.1  # to a driver: a chunk's load and prediction, and its share of a unit's commit
 TILES_WITH_GALAXIES = 304_000  # bricks of 0.0625 deg2 in 19,000 deg2 (engine-catalogue-ops.md 6, assumed there)
 
 
@@ -29,7 +30,9 @@ class Costs:
     images_second: float = 26_042  # of DMAGNet-F on one A100. Assumed: 125 TFLOP/s sustained (same, 6)
     commit_seconds: float = 0.125  # of a unit: 40 commits took 1.25 s on 4 threads (engine-catalogue-ops.md 2.1)
     actor_start_seconds: float = 30.0  # Assumed: import torch, read weights, first batch
-    driver_seconds: float = 1.5e-3  # of a task. Assumed: "the loop handles hundreds [of chunks]/s" (same, 6)
+    driver_seconds: float = 1.0e-3  # of an answer (tests/benchmarks/driver.py: 2.1 ms of CPU a chunk)
+    exchange_seconds: float = 0.5  # until one of several drivers has more units (executors/ray/driver.py)
+    told_seconds: float = 0.1e-3  # of an answer to a driver, for the process that hears several (same benchmark)
     load_failures: float = 0.0  # probability of each
     predict_failures: float = 0.0
     actor_deaths: float = 0.0  # probability, a predict
@@ -96,17 +99,19 @@ class Cluster:
     network_bytes_second: float = math.inf  # from the archive
     requests_second: float = math.inf  # that the archive allows
     bytes_cap: float = math.inf  # of images in the object store
-    drivers: float = 1  # below 1 only in a part of a cluster
+    drivers: float = 1  # a whole number, but in a part of a cluster
 
     @classmethod
-    def of_gpus(cls, gpus: int, cores: int = 16, archive: float = 10e9, requests: float = math.inf) -> Cluster:
+    def of_gpus(
+        cls, gpus: int, cores: int = 16, archive: float = 10e9, requests: float = math.inf, drivers: int = 1
+    ) -> Cluster:
         """Nodes of one GPU with so many load cores, and an archive of so many bytes and requests a second.
 
         The defaults are a mirror of 10 GB/s and 16 cores a GPU. Assumed: a link of 25 Gbit/s and 20 GB of images a
         node.
         """
         network = min(archive, 25e9 / 8 * gpus)
-        return cls(gpus, cores * gpus, network, requests, bytes_cap=20e9 * gpus)
+        return cls(gpus, cores * gpus, network, requests, bytes_cap=20e9 * gpus, drivers=drivers)
 
     def part(self, most_cores: int) -> tuple[Cluster, float]:
         """At most so many load cores with their share of everything else, at least one GPU; and the share.
@@ -124,13 +129,18 @@ class Cluster:
         )
         return part, share
 
-    def limits(self, work: Workload) -> Limits:
-        """Those of a scheduler that keeps this cluster busy: units enough for every core and actor."""
-        chunks = self.load_cores + 2 * self.gpus
+    @property
+    def schedulers(self) -> int:
+        """The drivers as a whole number: in a part of a cluster each is as much slower as they are too many."""
+        return min(self.gpus, max(1, round(self.drivers)))
+
+    def limits(self, work: Workload, driver: int = 0) -> Limits:
+        """Those of a scheduler that keeps its driver's part of the cluster busy: units for every core and actor."""
+        actors, loads = (evenly(whole, driver, self.schedulers) for whole in (self.gpus, self.load_cores))
         return Limits(
-            actors=self.gpus,
-            loads=self.load_cores,
-            bytes_cap=int(min(self.bytes_cap, 1e18)),
+            actors=actors,
+            loads=loads,
+            bytes_cap=int(min(self.bytes_cap / self.schedulers, 1e18)),
             bytes_row=IMAGE_BYTES,
-            open_units=max(64, math.ceil(2 * chunks / work.unit_chunks)),
+            open_units=max(64, math.ceil(ROUNDS * (loads + IN_FLIGHT * actors) / work.unit_chunks)),
         )

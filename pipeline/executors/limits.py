@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ROUNDS = 2  # of chunks that one of several drivers holds, for each that it can have under way
 IN_FLIGHT = 2  # tasks an actor: one runs while the next one's images are fetched
 
 
@@ -38,3 +39,8 @@ class Counts:
     failed_attempts: int = 0
     reloads: int = 0
     actor_deaths: int = 0
+
+
+def evenly(whole: int, number: int, of: int) -> int:
+    """The part of `whole` that is number `number` of so many; the parts differ by one at most."""
+    return whole * (number + 1) // of - whole * number // of

@@ -3,17 +3,17 @@
     planned --open--> load every chunk --> predict every chunk --> commit --> forgotten
                       ^ a failure or a passed deadline drops it all: next attempt; after the last, quarantine
 
-Bytes: images of loaded chunks and what is reserved for chunks under way stay below `bytes_cap`. A load starts
-if its reservation fits under the cap, or if no bytes are in use at all: a chunk larger than the cap goes
-through alone. Results larger than reserved (the estimate a row is the largest seen) hold back further
-loads until they are gone. A cancelled task's bytes count as free at once.
+Bytes: images of loaded chunks and what is reserved for chunks under way stay below `bytes_cap`. A load starts if its
+reservation fits under the cap, or if no bytes are in use at all: a chunk larger than the cap goes through alone. What
+is larger than reserved (the estimate a row is the largest seen) holds back further loads until it is gone. A cancelled
+task's bytes count as free at once.
 
-Order: chunks of the oldest attempt first, in loads and predicts alike, so that units finish one after
-another. A failed unit goes to the end of the queue, which gives an archive in trouble some time.
+Order: chunks of the oldest attempt first, in loads and predicts alike, so that units finish one after another. A failed
+unit goes to the end of the queue, which gives an archive in trouble some time.
 
-Blame: an actor works on its tasks in order, so its death is blamed on the oldest; the others just move on. A
-slot whose actors never come up is closed; the run gives up once every slot is. A unit whose deadline passes
-while no actor is up gets a new deadline. An actor that lets deadlines pass and predicts nothing is replaced.
+Blame: an actor works on its tasks in order, so its death is blamed on the oldest; the others just move on. A slot whose
+actors never come up is closed; the run gives up once every slot is. A unit whose deadline passes while no actor is up
+gets a new deadline. An actor that lets deadlines pass and predicts nothing is replaced.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Scheduler:
         self._asked = 0  # units
         self._exhausted = self._stopping = self._abandoning = self._over = False
         self.counts = Counts()
-        self.held_back = False  # a chunk waits for room in the object store, though not for a place
+        self.held_back = self.all_loading = False  # a chunk waits for room in the store, not for a place; none waits
         self._out: list[Action] = []
         self._answers: dict[type[Any], Callable[[Any], None]] = {
             ev.UnitsPlanned: self._units_planned,
@@ -96,8 +96,7 @@ class Scheduler:
             backlog.predict_started()
             task = self._ledger.begin(Task(Kind.PREDICT, of, chunk, slot=slot, load=load))
             actors.assign(slot, task)
-            where = (slot, actors.generation(slot))
-            self._out.append(ev.StartPredict(task, *where, of.unit, chunk, of.attempt, load))
+            self._out.append(ev.StartPredict(task, slot, actors.generation(slot), of.unit, chunk, of.attempt, load))
 
     def _start_loads(self) -> None:
         backlog, ledger = self._backlog, self._ledger
@@ -112,6 +111,7 @@ class Scheduler:
             self._set_deadline(of)
             task = ledger.begin(Task(Kind.LOAD, of, chunk, bytes=reserved))
             self._out.append(ev.StartLoad(task, of.unit, chunk, of.attempt, reserved))
+        self.all_loading = backlog.first_to_load() is None
 
     def _units_planned(self, event: ev.UnitsPlanned) -> None:
         if self._stopping:

@@ -7,6 +7,7 @@ deploy/ and the dry run take their figures from here.
     object store  what is in flight, over the share of it that images may fill (engine.store_fraction)
     /dev/shm      the store and a tenth: Ray puts a store that does not fit there on the disk
     memory        /dev/shm, the loads and actors themselves, and Ray's own processes
+    drivers       as many as see the chunks of all loads through
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import math
 from dataclasses import dataclass, replace
 
 from pipeline.data import ImageContract
+from pipeline.executors.costs import CHUNK_ANSWERS, Costs
 from pipeline.executors.limits import IN_FLIGHT
 from pipeline.job import EngineSection, UnitsSection
 
@@ -25,6 +27,7 @@ RAY_MEMORY = 2 * GIB  # of Ray's own processes on a node. Assumed
 SHM_MARGIN = 1.1
 ACTORS_A_GPU = 1  # with its copies behind its kernels one fills a GPU (engine-catalogue-ops.md 5)
 DRIVER_MEMORY = 4 * GIB  # planning 10 million sources takes 0.9 GB, measured (tests/benchmarks/plan_scale.py)
+DRIVER_BUSY = 0.6  # of its time at most, as planned: chunks come in bursts
 DRIVER_STORE = 1  # GiB: the head's store holds the run's description alone
 
 
@@ -70,6 +73,13 @@ def with_driver(size: NodeSize) -> NodeSize:
 def chunk_bytes(image: ImageContract, units: UnitsSection) -> int:
     """What the images of one chunk take, uint8."""
     return units.chunk * len(image.planes) * image.size**2
+
+
+def drivers_for(loads: int, chunk: int) -> int:
+    """The drivers that so many load tasks at once need, were drawing all that they do."""
+    costs = Costs()
+    chunks_second = loads / (costs.draw_seconds * chunk)
+    return max(1, math.ceil(chunks_second * CHUNK_ANSWERS * costs.driver_seconds / DRIVER_BUSY))
 
 
 def _size(loads: int, actors: int, image: ImageContract, units: UnitsSection, engine: EngineSection) -> NodeSize:

@@ -2,8 +2,9 @@
 
 The engine on a Ray of its own with loads, predictions and commits that do nothing, and the CPU time of the driver's
 process alone: Ray's threads in it included, its workers and servers not. A driver binds where that is the whole of a
-core. The other side is what the simulator says 1,000 nodes of 16 load cores ask of it (a billion galaxies, chunks of
-512).
+core. Then the same by two drivers, and the CPU time of the process that hands units to them and hears what they did: a
+run binds where that is the whole of a core. The other side is what the simulator says 1,000 nodes of 16 load cores ask
+(a billion galaxies, chunks of 512).
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from numpy.typing import NDArray
 
 from pipeline.data import WorkUnit
 from pipeline.executors.ray.cluster import LocalRay, Shares, ray_session
+from pipeline.executors.ray.drivers import run_drivers
 from pipeline.executors.ray.engine import Settings, run_engine
+from pipeline.executors.sizing import drivers_for
 from tests.benchmarks.rows import Row
 from tests.benchmarks.with_engine import Silence
 
 CHUNK = 512  # images: the simulator's default
 UNIT_CHUNKS = 8
+QUEUED = 32  # loads that a driver has started and not heard of; two run
 NODE_RATE = 2_628  # images/s of a node of 16 load cores (README, simulated clusters, 1 billion galaxies)
 GPUS = 1_000
 
@@ -72,15 +76,17 @@ def units(chunks: int) -> Iterator[WorkUnit]:
         yield WorkUnit(f"{number:06d}", "", number * rows, (number + 1) * rows, (CHUNK,) * UNIT_CHUNKS)
 
 
-def measure(chunks: int) -> tuple[float, float, float]:
-    """The driver's CPU seconds a chunk, seconds a chunk by the clock, and MB that its memory grew by.
+def measure(chunks: int, drivers: int = 1) -> tuple[float, float, float]:
+    """This process's CPU seconds a chunk, seconds a chunk by the clock, and MB that its memory grew by.
 
-    The first tenth warms up. Raises RuntimeError where rows are missing.
+    It is the driver, or hears several. The first tenth warms up. Raises RuntimeError where rows are missing.
     """
-    settings = Settings(Shares(2, 0.5, 0.0, 2, 0.5, 100_000_000), bytes_row=1)
-    with ray_session(None, LocalRay(cpus=4, store_bytes=200_000_000)):
+    loads = QUEUED * drivers  # a driver of a large cluster hears of many at once
+    shares = Shares(2, 0.5, 0.0, loads, 0.5, 100_000_000 * loads, drivers)
+    settings, engine = Settings(shares, bytes_row=1), run_engine if drivers == 1 else run_drivers
+    with ray_session(None, LocalRay(cpus=4 + drivers, store_bytes=200_000_000)):
         done, mark = 0, (0, 0.0, 0.0, 0)
-        for rows in run_engine(NoWork(), units(chunks), settings, Silence()):
+        for rows in engine(NoWork(), units(chunks), settings, Silence()):
             done += rows
             if not mark[0] and done >= chunks * CHUNK // 10:
                 mark = (done, time.process_time(), time.perf_counter(), _peak())
@@ -97,11 +103,15 @@ def _peak() -> int:
 
 def rows(chunks: int = 800) -> list[Row]:
     cpu, _wall, grown = measure(chunks)
-    wanted = GPUS * NODE_RATE
+    hears, _wall, _grown = measure(chunks, drivers=2)
+    wanted, which = GPUS * NODE_RATE, f"{GPUS:,} GPUs of {NODE_RATE:,} images/s"
     return [
         Row("driver", 1e3 * cpu, "CPU-ms/chunk"),
-        Row("driver, chunks of 512", CHUNK / cpu, "images/s", wanted, f"{GPUS:,} GPUs of {NODE_RATE:,} images/s"),
+        Row("one driver, chunks of 512", CHUNK / cpu, "images/s", wanted, which),
         Row(f"driver's memory over {chunks:,} chunks", grown, "MB grown"),
+        Row("run that hears several drivers", 1e3 * hears, "CPU-ms/chunk"),
+        Row("drivers that 16,000 loads get, chunks of 512", drivers_for(16 * GPUS, CHUNK), "drivers"),
+        Row("such a run, chunks of 512", CHUNK / hears, "images/s", wanted, which),
     ]
 
 

@@ -8,16 +8,19 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import ray
 
 from pipeline.errors import JobError
+from pipeline.executors.limits import evenly
+from pipeline.executors.sizing import drivers_for
 
 if TYPE_CHECKING:
     from pipeline.job import EngineSection
 
+DRIVER_CPUS = 1.0  # of each driver where there are several; one alone is the process that the user started
 COMMIT_CPUS = 0.1  # a commit mostly waits for the disk
 COMMITS = 2  # that find a CPU while everything else is busy
 LEAST_LOAD_CPUS = 0.1
@@ -50,6 +53,20 @@ class Shares:
     loads: int  # load tasks at once
     load_cpus: float
     bytes_cap: int  # of images in the object store
+    drivers: int = 1  # that share all this out among themselves
+
+    def parts(self) -> list[Shares]:
+        """What each driver may use: together no more than this, and as even as it goes."""
+        return [
+            replace(
+                self,
+                actors=evenly(self.actors, number, self.drivers),
+                loads=evenly(self.loads, number, self.drivers),
+                bytes_cap=evenly(self.bytes_cap, number, self.drivers),
+                drivers=1,
+            )
+            for number in range(self.drivers)
+        ]
 
     @property
     def threads(self) -> int:
@@ -77,11 +94,11 @@ def ray_session(address: str | None = None, size: LocalRay = LocalRay()) -> Iter
                 ray.shutdown()
 
 
-def share_out(wanted: EngineSection, resources: Mapping[str, float]) -> Shares:
+def share_out(wanted: EngineSection, resources: Mapping[str, float], chunk: int) -> Shares:
     """Shares of a cluster with `resources`: what the job asks for, the rest such that everything fits at once.
 
-    Two CPUs are enough for one actor and two loads. A cluster without CPUs (a head node whose workers come
-    when there is work) is taken to grow to what is asked of it.
+    `chunk`: sources a load. Two CPUs are enough for one actor and two loads. A cluster without CPUs (a head node whose
+    workers come when there is work) is taken to grow to what is asked of it.
     Raises JobError where the job asks for more than there is.
     """
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
@@ -93,19 +110,33 @@ def share_out(wanted: EngineSection, resources: Mapping[str, float]) -> Shares:
     bytes_cap = int(wanted.store_fraction * resources.get("object_store_memory", 0.0))
     if not cpus:
         loads = wanted.loads or LOADS_PER_ACTOR * actors
-        return Shares(actors, wanted.cpus_per_actor or 1.0, actor_gpus, loads, 1.0, bytes_cap)
+        drivers = _drivers(wanted, actors, loads, chunk)
+        return Shares(actors, wanted.cpus_per_actor or 1.0, actor_gpus, loads, 1.0, bytes_cap, drivers)
     if actors * actor_gpus > gpus:
         raise JobError(f"{actors} actors of {actor_gpus:g} GPUs need more than the {gpus:g} GPUs there are")
     actor_cpus = wanted.cpus_per_actor or _actor_cpus(min(cpus / actors, node_cpus), on_cpu=not actor_gpus)
     left = cpus - actors * actor_cpus - COMMITS * COMMIT_CPUS
-    loads = wanted.loads or max(2, int(left))
+    drivers = _drivers(wanted, actors, wanted.loads or int(left), chunk)
+    if drivers > 1:
+        left -= drivers * DRIVER_CPUS
+    loads = wanted.loads or max(2, drivers, int(left))
     load_cpus = min(1.0, left / loads)
     if load_cpus < LEAST_LOAD_CPUS:
         raise JobError(
-            f"{actors} actors of {actor_cpus:g} CPUs and {loads} loads of at least {LEAST_LOAD_CPUS:g} need more "
-            f"than the {cpus:g} CPUs there are"
+            f"{actors} actors of {actor_cpus:g} CPUs, {loads} loads of at least {LEAST_LOAD_CPUS:g} and {drivers} "
+            f"driver(s) need more than the {cpus:g} CPUs there are"
         )
-    return Shares(actors, actor_cpus, actor_gpus, loads, _granular(load_cpus), bytes_cap)
+    return Shares(actors, actor_cpus, actor_gpus, loads, _granular(load_cpus), bytes_cap, drivers)
+
+
+def _drivers(wanted: EngineSection, actors: int, loads: int, chunk: int) -> int:
+    """As many as the job asks for, else as it takes; each has an actor and a load at least."""
+    most = min(actors, wanted.loads or actors)
+    if wanted.drivers is None:
+        return min(most, drivers_for(loads, chunk))
+    if wanted.drivers > most:
+        raise JobError(f"engine.drivers: {wanted.drivers} drivers need as many actors and loads, there are {most}")
+    return wanted.drivers
 
 
 def _actor_cpus(cpus: float, *, on_cpu: bool) -> float:

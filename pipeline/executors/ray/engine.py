@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatchmethod
 from itertools import islice
 from typing import Any, Generic, TypeVar
@@ -29,6 +29,7 @@ ACTOR_PATIENCE = 60.0  # s without any actor, before the log says so
 COMMIT_GRACE = 30.0  # s that commits under way get once the grace of the open units is over
 
 ReportT = TypeVar("ReportT")
+Take = Callable[[int], tuple[WorkUnit, ...] | None]  # at most so many units; (): there are no more; None: ask again
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Settings:
     unit_deadline: float = 3600.0  # s, then the unit is tried again
     grace: float = 120.0  # s that open units get to finish when the run is stopped
     kill_after: float = 10.0  # s that a cancelled load or commit gets to end by itself
+
+    def parts(self) -> list[Settings]:
+        """Those of each driver."""
+        return [replace(self, shares=part) for part in self.shares.parts()]
 
     def limits(self) -> Limits:
         return Limits(
@@ -66,34 +71,33 @@ def run_engine(
     Needs a Ray (`ray_session`). `observe` is told what is under way after each step. Raises RunError, and what
     a stage raises that is not an error of a unit.
     """
-    engine = _Engine(work, iter(units), settings, watch, around)
+    left = iter(units)
+    engine = Engine(work, lambda count: tuple(islice(left, count)), settings, watch, around)
     try:
         engine.start()
         while not engine.over:
             engine.step()
             if observe is not None:
                 observe(engine.pressure())
-            yield from engine.reports()
+            yield from (report for _, report in engine.reports())
     finally:
         engine.close()
 
 
-class _Engine(Generic[ReportT]):
+class Engine(Generic[ReportT]):
+    """One driver: the scheduler and its hands, step by step."""
+
     def __init__(
-        self,
-        work: UnitWork[Any, Any, ReportT],
-        units: Iterator[WorkUnit],
-        settings: Settings,
-        watch: Watch,
-        around: Around,
+        self, work: UnitWork[Any, Any, ReportT], take: Take, settings: Settings, watch: Watch, around: Around
     ) -> None:
-        self._units, self._settings, self._watch = units, settings, watch
+        self._take, self._settings, self._watch = take, settings, watch
+        self._wanted = 0  # units, that `take` has not given yet
         self._scheduler = Scheduler(settings.limits())
         self._hands = Hands(work, settings.shares, settings.kill_after)
         self._teller = Teller(watch.telemetry, around, settings.shares.actors)
         self._deadlines = Deadlines(settings.unit_deadline)
         self._events: deque[ev.Event] = deque()
-        self._reports: deque[ReportT] = deque()
+        self._reports: deque[tuple[str, ReportT]] = deque()
         self._lives: dict[int, Life] = {}  # slot -> who answered last
         self._stopped: float | None = None  # when, in s of time.monotonic
         self._abandoned = False
@@ -104,11 +108,13 @@ class _Engine(Generic[ReportT]):
     def start(self) -> None:
         self._obey(self._scheduler.start())
 
-    def step(self) -> None:
-        """Wait a little for answers, and do what the scheduler makes of them."""
+    def step(self, most: float = POLL) -> None:
+        """Wait a little for answers, at most `most` s, and do what the scheduler makes of them."""
+        self._open_units()
+        self._tell()
         now = time.monotonic()
         due = self._deadlines.next(now)
-        seconds = POLL if due is None else min(POLL, max(due, 0.0))
+        seconds = min(POLL, most) if due is None else min(POLL, most, max(due, 0.0))
         for awaited, value in self._hands.wait(seconds):
             self._answered(awaited, value)
             self._tell()
@@ -119,9 +125,15 @@ class _Engine(Generic[ReportT]):
         self._mind_the_actors()
         self._teller.measure(self.pressure, self._scheduler.held_back)
 
-    def reports(self) -> Iterator[ReportT]:
+    def reports(self) -> Iterator[tuple[str, ReportT]]:
+        """What was committed since the last call: unit ids and reports."""
         while self._reports:
             yield self._reports.popleft()
+
+    @property
+    def hungry(self) -> bool:
+        """Whether every chunk that it has is loaded or being loaded."""
+        return self._scheduler.all_loading
 
     def pressure(self) -> Pressure:
         return self._hands.pressure()
@@ -145,7 +157,7 @@ class _Engine(Generic[ReportT]):
             self._watch.log(f"{awaited} failed: {value.reason}")
         elif isinstance(awaited, Committing):
             self._deadlines.forget(awaited.unit_id)
-            self._reports.append(value)
+            self._reports.append((awaited.unit_id, value))
         elif isinstance(awaited, Predicting | Warming):
             self._met(awaited.slot, value)
         event = event_of(awaited, value)
@@ -191,6 +203,12 @@ class _Engine(Generic[ReportT]):
             self._events.append(ev.Stop(now=True))
         self.over |= waited > self._settings.grace + COMMIT_GRACE
 
+    def _open_units(self) -> None:
+        units = self._take(self._wanted) if self._wanted else None
+        if units is not None:
+            self._wanted = 0
+            self._events.append(ev.UnitsPlanned(units) if units else ev.PlanExhausted())
+
     def _tell(self) -> None:
         while self._events:
             self._obey(self._scheduler.handle(self._events.popleft()))
@@ -205,8 +223,8 @@ class _Engine(Generic[ReportT]):
 
     @_carry_out.register
     def _(self, action: ev.NeedUnits) -> None:
-        units = tuple(islice(self._units, action.count))
-        self._events.append(ev.UnitsPlanned(units) if units else ev.PlanExhausted())
+        self._wanted = action.count
+        self._open_units()
 
     @_carry_out.register
     def _(self, action: ev.StartActor) -> None:

@@ -101,7 +101,7 @@ class Hands:
         """What has been answered, waiting at most `seconds` for the first: its value, or a Failure."""
         self._kill_stuck()
         for answer in self._answered(seconds):
-            awaited, value = self._awaited.pop(answer), _value(answer)
+            awaited, value = self._awaited.pop(answer), value_of(answer)
             if isinstance(awaited, Warming):
                 if not isinstance(value, Failure):
                     self._up.add(awaited.slot)
@@ -169,7 +169,8 @@ class Hands:
                 ray.cancel(answer, force=True)
 
 
-def _value(answer: ObjectRef[Any]) -> Any:
+def value_of(answer: ObjectRef[Any]) -> Any:
+    """What a task returned, or the Failure that it became."""
     try:
         return ray.get(answer)
     except Exception as error:  # noqa: BLE001 the executor's edge: what a task raised comes out here

@@ -1,12 +1,17 @@
-"""One count of every host for the whole Ray cluster: an actor that holds the limiters, and the way to it."""
+"""One count of every host for the whole Ray cluster: an actor that holds the limiters, and the way to it.
+
+However many drivers a run has, all loads ask the same actor, so a host's limit is that of all of them together. Where a
+load runs is told to one of several such actors, one for each driver: each chunk tells it twice.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
+from zlib import crc32
 
 import ray
 from ray import ObjectRef
@@ -69,6 +74,7 @@ class ClusterGate:
     """
 
     settings: str  # JSON of the section: an actor that is started again must know it
+    actors: int = 1  # that hear where loads run; the first holds the limiters
 
     def ask(self, host: str, holder: str) -> Lease | Wait:
         answer: Lease | Wait | None = self._told("ask", host, holder)
@@ -89,7 +95,7 @@ class ClusterGate:
 
     def where(self, unit_id: str) -> Mapping[str, str]:
         """The nodes on which loads of the unit run, id -> address; none where the actor does not answer at once."""
-        found: Mapping[str, str] | None = self._told("where", unit_id, patience=AT_ONCE)
+        found: Mapping[str, str] | None = self._told("where", unit_id, patience=AT_ONCE, number=self._of(unit_id))
         return found or {}
 
     @contextmanager
@@ -98,17 +104,20 @@ class ClusterGate:
         node = ray.get_runtime_context().get_node_id()
         with suppress(RayActorError):
             address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-            _actor(self.settings).began.remote(unit_id, chunk, node, address)
+            _actor(self.settings, self._of(unit_id)).began.remote(unit_id, chunk, node, address)
         try:
             yield
         finally:
             with suppress(RayActorError):
-                _actor(self.settings).ended.remote(unit_id, chunk)
+                _actor(self.settings, self._of(unit_id)).ended.remote(unit_id, chunk)
 
-    def _told(self, method: str, *arguments: Any, patience: float = PATIENCE) -> Any:
+    def _of(self, unit_id: str) -> int:
+        return crc32(unit_id.encode()) % self.actors
+
+    def _told(self, method: str, *arguments: Any, patience: float = PATIENCE, number: int = 0) -> Any:
         """What the actor says, None where it is gone or takes longer than `patience` (s)."""
         try:
-            answer: ObjectRef[Any] = getattr(_actor(self.settings), method).remote(*arguments)
+            answer: ObjectRef[Any] = getattr(_actor(self.settings, number), method).remote(*arguments)
             return ray.get(answer, timeout=patience)
         except GetTimeoutError:
             return None
@@ -117,11 +126,11 @@ class ClusterGate:
             return None
 
 
-def cluster_gate(settings: ArchivesSection) -> ClusterGate:
+def cluster_gate(settings: ArchivesSection, drivers: int = 1) -> ClusterGate:
     """The gate of a run, whose policies the cluster follows from now on."""
     _actor.cache_clear()  # of another Ray that this process had before
-    gate = ClusterGate(settings.model_dump_json())
-    ray.get(_actor(gate.settings).announce.remote(settings))
+    gate = ClusterGate(settings.model_dump_json(), drivers)
+    ray.get([_actor(gate.settings, number).announce.remote(settings) for number in range(drivers)])
     return gate
 
 
@@ -135,11 +144,15 @@ def worker_access(job: Job, gate: ClusterGate) -> Access:
     return process_access(job.archives.model_dump_json(), job.archive_hosts(), gate)
 
 
-@lru_cache(maxsize=1)
-def _actor(settings: str) -> Any:
-    """The cluster's actor, started where there is none."""
+@cache
+def _actor(settings: str, number: int = 0) -> Any:
+    """One of the cluster's actors, started where there is none."""
     section = ArchivesSection.model_validate_json(settings)
     made: Any = ray.remote(HostLimits).options(
-        name=NAME, namespace=NAMESPACE, get_if_exists=True, num_cpus=0, max_restarts=0
+        name=f"{NAME}-{number}" if number else NAME,
+        namespace=NAMESPACE,
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=0,
     )
     return made.remote(section)

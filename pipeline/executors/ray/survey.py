@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.catalogue.commits import Manifest
 from pipeline.data import Chunk, Predictions, WorkUnit
 from pipeline.executors.ray.cluster import ray_session, share_out
+from pipeline.executors.ray.drivers import run_drivers
 from pipeline.executors.ray.engine import Settings, run_engine
 from pipeline.executors.ray.exporter import Exporter
 from pipeline.executors.ray.limits import ClusterGate, cluster_gate, worker_access
@@ -63,12 +64,17 @@ def run_units(work: Work, units: Iterable[WorkUnit], watch: Watch) -> Iterator[M
         if wanted.address is not None:
             check_shared(work.storage, "run.json")
         settings = Settings(
-            shares=share_out(wanted, resources),
+            shares=share_out(wanted, resources, work.job.units.chunk),
             bytes_row=len(work.image.planes) * work.image.size**2,
             unit_attempts=wanted.unit_attempts,
             unit_deadline=wanted.unit_deadline,
             grace=wanted.grace,
         )
-        gate = cluster_gate(work.job.archives)
+        drivers = settings.shares.drivers
+        gate = cluster_gate(work.job.archives, drivers)
         around = Around(gate.hosts, gate.where, Exporter(work.job.name))
-        yield from run_engine(SurveyWork(work, gate), units, settings, watch, around=around)
+        if drivers == 1:
+            yield from run_engine(SurveyWork(work, gate), units, settings, watch, around=around)
+            return
+        watch.log(f"{drivers} drivers")
+        yield from run_drivers(SurveyWork(work, gate), units, settings, watch, around)
