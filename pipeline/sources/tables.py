@@ -111,7 +111,7 @@ def readable(name: str) -> Iterator[None]:
     except network_errors() as error:
         # Not the error's own words, nor the error itself: they repeat the URL with its secrets.
         raise ArchiveUnreachable(f"cannot fetch the table {name}: {type(error).__name__}") from None
-    except (OSError, ValueError, ImportError, SyntaxError, LookupError) as error:
+    except (OSError, ValueError, ImportError, SyntaxError, LookupError, pa.ArrowException) as error:
         raise JobError(f"cannot read the table {name}: {error}") from error
 
 

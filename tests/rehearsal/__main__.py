@@ -192,7 +192,8 @@ def rehearse_kubernetes(folder: Path, what: Task) -> Path:
 def _pods(head: Node, workers: list[Node]) -> list[subprocess.Popen[bytes]]:
     """One after the other: on a busy machine those that start at once exceed the 30 s that Ray gives a node."""
     start = ["ray", "start", "--block", "--object-store-memory=200000000", "--disable-usage-stats"]
-    words = ["--head", "--num-cpus=0", "--dashboard-host=0.0.0.0"]
+    # Nobody uses Ray's client server, and where it takes more than 30 s it takes the head with it.
+    words = ["--head", "--num-cpus=0", "--dashboard-host=0.0.0.0", "--ray-client-server-port=0"]
     pods = []
     for number, node in enumerate((head, *workers)):
         line, log = [*start, *words, f"--node-ip-address={node.address}"], f"pod-{number}.log"
