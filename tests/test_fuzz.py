@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,6 +138,17 @@ def test_an_ecsv_without_a_header_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sky.ecsv").write_text("# %ECSV 1.0\n# ---\n# \nOBJID ra\n1 2\n")
     with pytest.raises(JobError, match=r"sky\.ecsv"):
         read(tmp_path / "sky.ecsv")
+
+
+def test_a_parquet_table_with_integers_of_too_many_bits_is_refused(tmp_path: Path) -> None:
+    """In the schema that Arrow stores beside Parquet's own; its error is neither an OSError nor a ValueError."""
+    pq.write_table(pa.table({"OBJID": pa.array([1], pa.int32())}), tmp_path / "sky.parquet")
+    data = (tmp_path / "sky.parquet").read_bytes()
+    stored = pq.read_metadata(tmp_path / "sky.parquet").metadata[b"ARROW:schema"]
+    before, _, after = b64decode(stored).rpartition(b"\x20\x00\x00\x00")  # 32 bits
+    (tmp_path / "sky.parquet").write_bytes(data.replace(stored, b64encode(before + b"\x20\x68\x00\x00" + after)))
+    with pytest.raises(JobError, match=r"sky\.parquet: Integers with more than 64 bits"):
+        read(tmp_path / "sky.parquet")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from tests.runs import assert_equal_catalogues, committed_rows, mock_job, summar
 from tests.skies import scattered
 
 OTHERS_END = 150  # s: a node notices after 60 s that the head is gone (ray_config_def.h, gcs_rpc_server_reconnect)
+RESTARTS, SETTLED = 6, 5.0  # of a pod; s after which its processes are seen to live
 SOURCES = 1200  # in 75 units: when the first is committed, most have not begun
 SETTINGS = ("sources.columns.radius=radius", "units.sources=16", "units.chunk=8", "ways.use=[file]")
 SCONTROL = """#!/usr/bin/env bash
@@ -192,15 +193,27 @@ def rehearse_kubernetes(folder: Path, what: Task) -> Path:
 def _pods(head: Node, workers: list[Node]) -> list[subprocess.Popen[bytes]]:
     """One after the other: on a busy machine those that start at once exceed the 30 s that Ray gives a node."""
     start = ["ray", "start", "--block", "--object-store-memory=200000000", "--disable-usage-stats"]
-    # Nobody uses Ray's client server, and where it takes more than 30 s it takes the head with it.
-    words = ["--head", "--num-cpus=0", "--dashboard-host=0.0.0.0", "--ray-client-server-port=0"]
+    words = ["--head", "--num-cpus=0", "--dashboard-host=0.0.0.0"]
     pods = []
-    for number, node in enumerate((head, *workers)):
-        line, log = [*start, *words, f"--node-ip-address={node.address}"], f"pod-{number}.log"
-        pods.append(node.start(line, log, RAY_JOB_STOP_WAIT_TIME_S="300"))
-        wait_for("its Ray", partial(_says, node.folder / log, "Ray runtime started"), pods[-1])
+    for node in (head, *workers):
+        pods.append(_pod(node, [*start, *words, f"--node-ip-address={node.address}"]))
         words = ["--num-cpus=2", f"--address={head.address}:6379"]
     return pods
+
+
+def _pod(node: Node, line: list[str]) -> subprocess.Popen[bytes]:
+    """Started again where it ends, as the kubelet does."""
+    log = node.folder / f"{node.name}.log"
+    for _ in range(RESTARTS):
+        log.unlink(missing_ok=True)
+        pod = node.start(line, log.name, RAY_JOB_STOP_WAIT_TIME_S="300")
+        with suppress(SystemExit):
+            wait_for("its Ray", partial(_says, log, "Ray runtime started"), pod)
+            time.sleep(SETTLED)
+            if pod.poll() is None:
+                return pod
+        say("  a pod ended and is started again")
+    raise SystemExit(f"FAILED: Ray does not start on {node.name}")
 
 
 def _says(log: Path, words: str) -> bool:
