@@ -194,6 +194,18 @@ def test_a_committed_file_that_is_no_parquet_is_named_though_its_checksum_holds(
         committed_table(storage, "ab12", 1)
 
 
+@pytest.mark.parametrize("column", ["object_id", "_healpix_29", "ra", "status", "net_label"])
+def test_a_committed_file_without_a_column_that_it_is_judged_by_is_named(tmp_path: Path, column: str) -> None:
+    storage = Storage(str(tmp_path))
+    commit(storage, table_of(plan_rows(5)), "ab12")
+    path = tmp_path / parquet_name("ab12", 1)
+    pq.write_table(pq.read_table(path).drop_columns([column]), path)
+    facts = json.loads(storage.read(manifest_name("ab12", 1)))
+    facts |= {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+    (tmp_path / manifest_name("ab12", 1)).write_text(json.dumps(facts))
+    assert f'0001.parquet: it cannot be checked: Field "{column}" does not exist' in " ".join(verify(storage).problems)
+
+
 @pytest.mark.parametrize("value", ["1E400", "NaN"])
 def test_a_tile_without_bounds_is_a_bad_image(value: str) -> None:
     cards = {"ZNAXIS1": float(value), "ZNAXIS2": 4, "ZTILE1": 4, "ZTILE2": 4}

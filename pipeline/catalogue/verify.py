@@ -104,19 +104,27 @@ def _checked(storage: Storage, unit: Manifest) -> tuple[pa.Table | None, list[st
         data = pa.BufferReader(unit_data(storage, unit))
     except CatalogueError as error:
         return None, [str(error)]
-    networks = tuple(unit.checkpoints)
     try:
-        schema = pq.read_schema(data)
-        rows = pq.read_table(data, columns=row_columns(schema, networks))
-        problems = [*schema_problems(schema), *row_problems(rows, networks)]
+        rows, problems = _judged(data, unit)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         return None, [f"{unit.parquet} is no Parquet file: {error}"]
+    except KeyError as error:  # of a column that rows are judged by
+        return None, [f"{unit.parquet}: it cannot be checked: {error.args[0]}"]
+    return rows, [f"{unit.parquet}: {problem}" for problem in problems]
+
+
+def _judged(data: pa.BufferReader, unit: Manifest) -> tuple[pa.Table, list[str]]:
+    """As `_checked`, of bytes that are those of the manifest. Raises KeyError where a column is not there."""
+    networks = tuple(unit.checkpoints)
+    schema = pq.read_schema(data)
+    rows = pq.read_table(data, columns=row_columns(schema, networks))
+    identified = rows.select(["object_id", "_healpix_29"])
+    problems = [*schema_problems(schema), *row_problems(rows, networks)]
     statuses = status_counts(rows["status"])
     if (rows.num_rows, statuses) != (unit.rows, dict(unit.statuses)):
         said = f"its manifest says {unit.rows} rows, {dict(unit.statuses)}"
         problems.append(f"it has {rows.num_rows} rows, {statuses}; {said}")
-    told = [f"{unit.parquet}: {problem}" for problem in problems]
-    return rows.select(["object_id", "_healpix_29"]), told
+    return identified, problems
 
 
 def _plan_problems(planned: set[str], committed: set[str]) -> list[str]:

@@ -8,7 +8,7 @@ from statistics import median
 
 import psutil
 
-YOUNG = 120.0  # s: a process that did not live so long says nothing
+YOUNG = 300.0  # s: a process that did not live so long says nothing; on a busy machine it imports for a minute
 MEGABYTES, FILES = 40.0, 16  # that the second half of a life may have more than its second quarter
 
 
