@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.catalogue.query import open_catalogue
+from pipeline.catalogue.published import Published
+from pipeline.catalogue.query import Catalogue, open_catalogue
 from pipeline.models.checkpoint import untrained_checkpoint, write_checkpoint
 from pipeline.models.configs.mban import MBANConfig
 from pipeline.models.contract import Contract
@@ -25,6 +25,7 @@ from pipeline.report.pictures import SUMMARY, AttentionMap, Picture, embedded
 from pipeline.report.plots import filled, shares
 from pipeline.report.sky import corners, fitting_order, sky_map, visible_order
 from pipeline.report.traced import Asked, Traced
+from pipeline.storage import Storage
 from tests.reported import OUTSIDE, QUOTED, WRITTEN
 from tests.runs import call
 
@@ -267,13 +268,7 @@ def test_wilson_intervals_are_those_of_the_textbook() -> None:
     assert found.high[0] == pytest.approx(0.3662, abs=1e-4)
 
 
-def test_a_truth_table_without_classes_is_refused(reported: Path, tmp_path: Path) -> None:
-    pq.write_table(pa.table({"object_id": ["a"], "kind": ["round"]}), tmp_path / "t.parquet")
-    answer = call("report", str(reported), "--truth", str(tmp_path / "t.parquet"), "--to", str(tmp_path / "p.html"))
-    assert answer.returncode == 2 and "class" in answer.stderr
-
-
-def test_a_truth_table_that_is_no_parquet_is_refused(reported: Path, tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("object_id,class\na,round\n")
-    answer = call("report", str(reported), "--truth", str(tmp_path / "t.csv"), "--to", str(tmp_path / "p.html"))
-    assert (answer.returncode, "cannot be read as Parquet" in answer.stderr) == (2, True)
+def test_the_commands_of_a_page_hold_no_secret(tmp_path: Path) -> None:
+    asked = Asked(Catalogue(Published(Storage(str(tmp_path)), "")), "https://user:secret@host/run?token=secret", "1")
+    command = asked.command(Traced(pa.table({}), "SELECT 1", ""))
+    assert command == "pipeline query https://host/run --sql 'SELECT 1'"

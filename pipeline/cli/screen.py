@@ -91,10 +91,7 @@ def grid(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, figures: bool
     """
     texts = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, [name, *(row[i] for row in texts)])) for i, name in enumerate(columns)]
-    right = [
-        bool(rows) and all(isinstance(row[i], int | float | Decimal | None) for row in rows)
-        for i in range(len(columns))
-    ]
+    right = [bool(rows) and all(isinstance(row[i], _NUMBER) for row in rows) for i in range(len(columns))]
     if figures:
         right = [number > 0 for number in range(len(columns))]
 

@@ -12,6 +12,8 @@ from pipeline.cli import screen
 from pipeline.cli.asking import typed_identifiers
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pipeline.report.report import Pictures
     from pipeline.report.traced import Asked
 
@@ -45,7 +47,7 @@ def report(
 
         ask, look = _opened(catalogue, with_, compared, mirror)
         committed = tuple(each_latest(Storage(catalogue)))
-        known = None if truth is None else _truth(truth)
+        known = None if truth is None else truth_of(truth, ask.catalogue.schema.field("object_id").type)
         page = report_page(ask, Material(look, committed, known))
         screen.facts("report", {"page": _written(page, to, catalogue, "report.html"), "size": screen.size(len(page))})
         if known is not None:
@@ -90,9 +92,13 @@ def _opened(url: str, others: list[str] | None, compared: int, mirror: str | Non
     return ask, looker(opened, url, job, others, compared)
 
 
-def _truth(path: str) -> Any:
-    """Columns object_id and class of a Parquet table; `targetid` stands in for object_id, as in the mock's truth."""
+def truth_of(path: str, identifier: pa.DataType) -> pa.Table:
+    """Columns object_id and class of a Parquet table; `targetid` stands in for object_id, as in the mock's truth.
+
+    Raises JobError where it has not these columns, or an object_id twice or of another type than the catalogue.
+    """
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     from pipeline.errors import JobError
@@ -104,10 +110,17 @@ def _truth(path: str) -> Any:
     key = next((name for name in ("object_id", "targetid") if name in table.column_names), None)
     if key is None or "class" not in table.column_names:
         raise JobError(f"--truth {path}: expected columns object_id and class, got {', '.join(table.column_names)}")
-    return table.select([key, "class"]).rename_columns(["object_id", "class"])
+    try:
+        found = table.select([key, "class"]).rename_columns(["object_id", "class"])
+        found = found.cast(pa.schema([("object_id", identifier), ("class", pa.string())]))
+    except pa.ArrowException as error:
+        raise JobError(f"--truth {path}: expected {identifier} identifiers and words as classes: {error}") from error
+    if pc.count_distinct(found["object_id"], mode="all").as_py() != found.num_rows:
+        raise JobError(f"--truth {path}: an object_id is there more than once")
+    return found
 
 
-def _beside_truth(ask: Asked, truth: Any) -> dict[str, str]:
+def _beside_truth(ask: Asked, truth: pa.Table) -> dict[str, str]:
     """Of each network how many labels are right, and how many the commonest class alone would have right."""
     from pipeline.report.numbers import beside_truth
 

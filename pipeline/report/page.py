@@ -79,4 +79,4 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _static(name: str) -> str:
-    return (files("pipeline.report") / "static" / name).read_text()
+    return (files("pipeline.report") / "static" / name).read_text("utf-8")

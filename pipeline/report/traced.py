@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipeline.catalogue.query import Catalogue
 from pipeline.data import CLASSIFIED
+from pipeline.storage import without_credentials
 
 SEEN = "status IN ({})".format(", ".join(sorted(f"'{status}'" for status in CLASSIFIED)))
 LABEL, CONFIDENCE = "_label", "_confidence"
@@ -63,8 +64,9 @@ class Asked:
         return Traced(self.catalogue.sql(words), words, f"{table.storage.shown.rstrip('/')}/{table.folder}".rstrip("/"))
 
     def command(self, traced: Traced) -> str:
-        """What a reader types to see the same rows."""
-        return f"pipeline query {shlex.quote(self.url)} --sql {shlex.quote(traced.query)}"
+        """What a reader types to see the same rows. Without secrets in the URL: the page goes to others."""
+        url = without_credentials(self.url)
+        return f"pipeline query {shlex.quote(url)} --sql {shlex.quote(traced.query)}"
 
     @property
     def networks(self) -> tuple[NetworkNames, ...]:
