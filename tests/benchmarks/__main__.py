@@ -126,7 +126,7 @@ def cells(row: Row) -> tuple[str, ...]:
     """A line of the table, as it is read."""
     other = "" if row.other is None else _figure(row.other)
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-    apart = f"{row.spread:.0%}" if row.repeats > 1 else ""
+    apart = f"{row.spread:.0%}" if row.spread > 0 else ""
     return (row.name, _figure(row.ours), row.unit, other, row.other_name, ratio, apart, str(row.repeats))
 
 
