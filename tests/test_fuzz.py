@@ -7,13 +7,16 @@ import io
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from fsspec.exceptions import FSTimeoutError
 
 from pipeline.archives.cache import Cache, Facts
 from pipeline.archives.heads import head_of
@@ -24,7 +27,7 @@ from pipeline.catalogue.commits import committed_table, manifest_name, parquet_n
 from pipeline.catalogue.verify import verify
 from pipeline.errors import ArchiveRefused, BadImage, CatalogueError, JobError
 from pipeline.job import load_job
-from pipeline.planner.plan import UNIT_SCHEMA, open_plan
+from pipeline.planner.plan import UNIT_SCHEMA, Plan, open_plan
 from pipeline.storage import Storage
 from pipeline.surveys.wcs import linearised
 from tests.catalogue_rows import commit, plan_rows, table_of
@@ -180,6 +183,26 @@ def test_a_damaged_plan_stops_the_run_and_says_which_file(tmp_path: Path, name: 
     assert made is not None
     with pytest.raises(CatalogueError, match=f"{name} is damaged"):
         made.rows(next(made.units()))
+
+
+class Silent(Storage):
+    """A store that opens files and then answers no more, in fsspec's words: an OSError without a number."""
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[Any]:
+        file = io.BytesIO(bytes(100))
+        file.read = silence  # type: ignore[method-assign]
+        yield file
+
+
+def silence(size: int | None = -1) -> bytes:
+    raise FSTimeoutError
+
+
+def test_a_plan_on_a_store_that_is_silent_is_not_said_to_be_damaged(tmp_path: Path) -> None:
+    summary = planned(sky(4), tmp_path).summary
+    with pytest.raises(TimeoutError):
+        next(Plan(Silent(str(tmp_path)), summary).units())
 
 
 def test_a_committed_file_that_is_no_parquet_is_named_though_its_checksum_holds(tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def test_the_slowest_tiles_are_named_with_what_most_of_their_time_went_into() ->
         ("https://a.org/b/c.fits: HTTP 503 (7 requests)", "... HTTP # (# requests)"),
         ("/data/x.fits: no such file", "... no such file"),
         ("", "no reason given"),
+        ("x" * 1_000_000, "x" * 120),  # by the square of the length it would take hours
     ],
 )
 def test_equal_causes_count_as_one_whatever_file_and_number_they_name(reason: str, cause: str) -> None:

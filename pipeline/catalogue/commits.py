@@ -40,6 +40,7 @@ from pipeline.versions import unreadable
 UNITS = "units"
 CAUSES_KEPT = 5  # a unit
 CAUSE_LENGTH = 120  # characters
+_LOOKED_AT = 1000  # characters of a reason: the search for paths takes the square of a word's length
 _UNANSWERED = pa.array([status.value for status in Status if status not in CLASSIFIED])
 HISTOGRAM_ORDER = 8  # HEALPix, 14 arcmin: about a survey brick, so that a unit touches few hundred pixels
 _READERS = 16  # manifests read at once: an object store answers in tens of milliseconds
@@ -208,7 +209,7 @@ def failure_causes(rows: pa.Table) -> dict[str, int]:
 
 def cause_of(reason: str) -> str:
     """A reason without the names and numbers in it, so that equal causes count as one."""
-    without = re.sub(r"\S*[/\\]\S*", "...", reason)  # paths and URLs
+    without = re.sub(r"\S*[/\\]\S*", "...", reason[:_LOOKED_AT])  # paths and URLs
     return re.sub(r"\b\w*\d[\w.+-]*", "#", without)[:CAUSE_LENGTH] or "no reason given"
 
 

@@ -29,16 +29,16 @@ class Target:
 
 
 def targets(said: Mapping[str, Any]) -> list[Target]:
-    """The targets that an evaluation's JSON has a figure for; none for simulated images."""
+    """The targets that an evaluation's JSON has a figure for: sets without images have none, nor simulated ones."""
     found: list[Target] = []
     if "fri" in said["checkpoint"]["classes"]:
         found += _radio(said)
     elif "spiral" in said["checkpoint"]["classes"]:
         found += _optical(said)
     for one in said["separations"]:
-        if one["kind"] == "all" and one["novelty"]["value"] is not None:
+        if one["kind"] == "all":
             found.append(Target(f"no galaxy, against {one['galaxies']}: area", APART, one["novelty"]["value"]))
-    return found
+    return [one for one in found if one.found is not None]
 
 
 def _radio(said: Mapping[str, Any]) -> Iterator[Target]:

@@ -230,7 +230,8 @@ def _sound(name: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-        if getattr(error, "errno", None) is not None:  # of the system; those of Arrow's own have no number
+        # Of the system, or of a store that is silent. Errors of Arrow itself have no number either.
+        if getattr(error, "errno", None) is not None or isinstance(error, TimeoutError | ConnectionError):
             raise
         raise CatalogueError(f"{name} is damaged: {error}") from error
 

@@ -149,7 +149,7 @@ class TiledSurvey:
         if way == "cutout" or self.tree is None:
             cutout = stitched(self._served(open_product, source, arcsec), self.bands, source, arcsec)
             if self.service is not None and self.service.resamples:
-                cutout = replace(cutout, flags=RowFlag.RESAMPLED)
+                cutout = replace(cutout, flags=cutout.flags | RowFlag.RESAMPLED)
         else:
 
             def neighbours(box: Box, ra: Positions, dec: Positions) -> Iterator[Planes]:
