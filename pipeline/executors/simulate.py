@@ -30,7 +30,7 @@ from pipeline.executors.sizing import drivers_for
 ETA_CHUNKS = 6_000  # that a dry run simulates at most
 ETA_CORES = 256  # on at most so many load cores
 BUSY = 0.8  # fraction from which a resource counts as busy
-TABLE_WIDTH = 140  # characters
+TABLE_WIDTH = 160  # characters
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class FakeSurvey:
 class Silence:
     """The Watch of the benchmark."""
 
-    telemetry = Telemetry()
+    def __init__(self, telemetry: Telemetry | None = None) -> None:
+        self.telemetry = telemetry or Telemetry()
 
     def stop(self) -> bool:
         return False

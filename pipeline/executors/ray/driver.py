@@ -16,7 +16,7 @@ from pipeline.data import WorkUnit
 from pipeline.executors.ray.engine import Engine, Settings
 from pipeline.executors.ray.telling import Around
 from pipeline.executors.ray.work import AnyWork
-from pipeline.executors.telemetry import LateUnit, LogEvent, Telemetry
+from pipeline.executors.telemetry import LateUnit, Telemetry
 from pipeline.metrics import Reading
 
 EXCHANGE = 0.5  # s between two answers of a driver that has enough to do
@@ -38,7 +38,7 @@ class News:
     reports: tuple[tuple[str, Any], ...]  # unit id and report of each commit
     rows: int  # that went through the networks
     lines: tuple[str, ...]  # for the log
-    events: tuple[LogEvent, ...]
+    events: tuple[dict[str, Any], ...]  # the fields of each: dataclasses take ten times as long to unpickle
     late: tuple[LateUnit, ...]
     readings: tuple[Reading, ...]  # since it began
     over: bool
@@ -51,10 +51,10 @@ class Notes:
     stopped: bool = False
     rows: int = 0
     lines: list[str] = field(default_factory=list)
-    events: list[LogEvent] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.telemetry = Telemetry(self.events.append)
+        self.telemetry = Telemetry(lambda event: self.events.append(event.fields()))
 
     def stop(self) -> bool:
         return self.stopped

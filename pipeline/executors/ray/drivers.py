@@ -27,6 +27,7 @@ from pipeline.executors.ray.failures import Blame, Failure
 from pipeline.executors.ray.hands import value_of
 from pipeline.executors.ray.telling import ALONE, EXPORT, Around
 from pipeline.executors.ray.work import UnitWork
+from pipeline.executors.telemetry import LogEvent
 from pipeline.executors.watch import Watch
 from pipeline.metrics import Metric, Reading
 
@@ -159,7 +160,7 @@ class _Run(Generic[ReportT]):
             self._ask(place, Order(units, self._allotment.complete, self._stopped))
         telemetry = self._watch.telemetry
         for event in news.events:
-            telemetry.tell(event)
+            telemetry.tell(LogEvent(**event))
         for line in news.lines:
             self._watch.log(f"driver {place.number}: {line}")
         telemetry.late.extend(news.late)
