@@ -85,13 +85,13 @@ def test_drivers_without_end_are_bound_by_the_run_that_hears_them_all() -> None:
 
 
 def test_a_thousand_gpus_are_bound_by_one_driver_and_not_by_as_many_as_the_plan_gives_them() -> None:
-    work, open_mirror = Workload.of_survey(10**9, chunk=256), 1e15
+    work, open_mirror = Workload.of_survey(10**9, chunk=512), 1e15
     alone = eta(work, Cluster.of_gpus(1000, archive=open_mirror))
-    several = eta(work, Cluster.of_gpus(1000, archive=open_mirror, drivers=drivers_for(16_000, 256)))
+    several = eta(work, Cluster.of_gpus(1000, archive=open_mirror, drivers=drivers_for(16_000, 512)))
     assert alone.binds == "driver"
     assert several.binds == "load cores"
     assert several.utilisation["driver"] < DRIVER_BUSY
-    assert several.images_second > 10 * alone.images_second
+    assert several.images_second > 5 * alone.images_second
 
 
 def test_one_driver_is_enough_for_some_tens_of_gpus_and_more_for_smaller_chunks() -> None:

@@ -112,7 +112,7 @@ class _World:
         slots = [0, *accumulate(each.actors for each in limits)]
         self._drivers = [_Driver(number, Scheduler(each), slots[number]) for number, each in enumerate(limits)]
         self._answer_seconds = costs.driver_seconds * count / cluster.drivers
-        self._told_seconds = costs.told_seconds * count / cluster.drivers if cluster.drivers > 1 else 0.0
+        self._told_seconds = costs.told_seconds * cluster.told_share
         self.now = 0.0
         self.rows = self.events = self.peak_bytes = 0  # rows committed
         self.cpu_seconds = 0.0  # of the scheduler

@@ -68,8 +68,7 @@ class FakeSurvey:
 class Silence:
     """The Watch of the benchmark."""
 
-    def __init__(self, telemetry: Telemetry | None = None) -> None:
-        self.telemetry = telemetry or Telemetry()
+    telemetry = Telemetry()
 
     def stop(self) -> bool:
         return False
