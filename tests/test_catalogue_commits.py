@@ -19,6 +19,7 @@ from pipeline.catalogue.commits import (
     commit_unit,
     committed_attempts,
     committed_table,
+    failure_causes,
     latest_manifests,
     manifest_name,
     manifests,
@@ -243,3 +244,11 @@ def test_commits_go_to_an_object_store_too() -> None:
     manifest = commit(storage, TABLE, UNIT)
     assert commit(storage, NOISY, UNIT) == manifest
     assert pc.sum(committed_table(storage, UNIT, 1)["object_id"]).as_py() == sum(range(50))
+
+
+def test_a_manifest_keeps_the_commonest_causes_alone() -> None:
+    reasons = [word for number, word in enumerate("abcdefg") for _ in range(number + 1)]
+    rows = pa.table({"status": ["archive_error"] * len(reasons) + ["ok"], "reason": [*reasons, "fine"]})
+    kept = {f"archive_error: {word}": number + 1 for number, word in enumerate("abcdefg") if number > 1}
+    assert failure_causes(rows) == kept
+    assert len(kept) == 5

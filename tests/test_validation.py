@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -16,10 +17,12 @@ from astropy.io import fits
 from pipeline.archives.answers import Invalid, NotTheFile
 from pipeline.archives.files import ArchiveFiles
 from pipeline.archives.opener import Opener
+from pipeline.archives.policy import CacheSection
 from pipeline.archives.validation import check_expected, check_file, published_sum
 from pipeline.data import Expected, Integrity, Product
 from pipeline.errors import ArchiveRefused, BadImage
 from tests.skies import tan_header
+from tests.standins.fast import fast_access
 
 BRICK = "dr10/south/coadd/149/1498p020/legacysurvey-1498p020"
 SUMS = "dr10/south/tractor/149/brick-1498p020.sha256sum"
@@ -194,3 +197,21 @@ def test_a_flipped_byte_of_a_local_file_is_a_bad_image(mock_tree: Path, tmp_path
             pytest.raises(BadImage, match=f"{path.name}: .*(CHECKSUM|SHA-256|DATASUM)"),
         ):
             files.path(f"{BRICK}-image-g.fits.fz", Expected(sums=SUMS))
+
+
+def test_an_empty_list_of_sums_is_not_kept(mock_tree: Path, tmp_path: Path) -> None:
+    """A server that breaks off before the first byte, without having said how many come."""
+    name, store = f"{BRICK}-image-g.fits.fz", fsspec.filesystem("memory")
+    store.put(str(mock_tree / name), f"/sums/{name}")
+    cache = CacheSection(url=str(tmp_path))
+    try:
+        with fast_access("memory://sums", cache=cache) as access:
+            store.pipe_file(f"/sums/{SUMS}", b"")
+            with ArchiveFiles("memory://sums", access) as files:
+                files.path(name, Expected(sums=SUMS))
+            other = f"{'0' * 64} *coadd/149/1498p020/{Path(name).name}\n"
+            store.pipe_file(f"/sums/{SUMS}", other.encode())
+            with ArchiveFiles("memory://sums", access) as files, pytest.raises(BadImage, match="SHA-256"):
+                files.path(name, Expected(sums=SUMS))
+    finally:
+        store.rm("/sums", recursive=True)

@@ -29,7 +29,7 @@ from pipeline.errors import ArchiveError, ArchiveRefused, BadImage, DiskFull, Re
 from pipeline.storage import is_full, without_credentials, without_login
 
 ANYTHING = Expected()
-_SUMS = re.compile(r"([0-9a-fA-F]{64} [ *]\S.*\n)*")  # as `sha256sum` writes them (GNU coreutils)
+_SUMS = re.compile(r"([0-9a-fA-F]{64} [ *]\S.*\n)+")  # as `sha256sum` writes them (GNU coreutils)
 _LINK = re.compile(r"""href=["']?([^"'?#> ]+)""", re.IGNORECASE)
 
 
