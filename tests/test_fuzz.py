@@ -205,6 +205,17 @@ def test_a_plan_on_a_store_that_is_silent_is_not_said_to_be_damaged(tmp_path: Pa
         next(Plan(Silent(str(tmp_path)), summary).units())
 
 
+@pytest.mark.parametrize("column", ["ways", "chunks", "unit_id"])
+def test_a_plan_whose_units_lack_a_column_is_damaged(tmp_path: Path, column: str) -> None:
+    planned(sky(10), tmp_path)
+    path = tmp_path / "plan/units.parquet"
+    pq.write_table(pq.read_table(path).drop_columns([column]), path)
+    made = open_plan(Storage(str(tmp_path)))
+    assert made is not None
+    with pytest.raises(CatalogueError, match=rf"units\.parquet is damaged: .*{column}"):
+        list(made.units())
+
+
 def test_a_committed_file_that_is_no_parquet_is_named_though_its_checksum_holds(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     commit(storage, table_of(plan_rows(5)), "ab12")

@@ -229,6 +229,8 @@ def _sound(name: str) -> Iterator[None]:
     """Tell a damaged file from a disk or store that does not answer, which may the next time."""
     try:
         yield
+    except KeyError as error:
+        raise CatalogueError(f"{name} is damaged: it has no column {error}") from error
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         # Of the system, or of a store that is silent. Errors of Arrow itself have no number either.
         if getattr(error, "errno", None) is not None or isinstance(error, TimeoutError | ConnectionError):
