@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -181,9 +181,9 @@ class Storage:
         return {path.removeprefix(prefix): (int(info["size"]), _changed(info)) for path, info in found.items()}
 
     def delete(self, name: str) -> None:
-        """Remove one object; nothing happens where there is none."""
+        """Remove one object; nothing happens where there is none, or another removes it at the same time."""
         if self.exists(name):
-            with self._answering():
+            with suppress(FileNotFoundError), self._answering():
                 self.filesystem.rm_file(self.path(name))
 
     def delete_folder(self, folder: str) -> None:

@@ -200,3 +200,30 @@ def test_a_file_in_use_survives_its_eviction(tmp_path: Path) -> None:
     made.file(f"{KEY}2", tmp_path, bringing(b"2" * 1000, []))
     assert held.path.read_bytes() == b"1" * 1000
     assert not _holds(made, KEY, tmp_path)
+
+
+def test_a_clock_that_is_a_day_wrong_takes_no_file_from_those_who_read_it(tmp_path: Path) -> None:
+    place = str(tmp_path / "cache")
+    held = cache(place).file(KEY, tmp_path, bringing(b"1" * 1000, []))
+    ahead = cache(place, gigabytes=1500e-9, clock=lambda: time.time() + 30 * 3600)
+    ahead.file(f"{KEY}2", tmp_path, bringing(b"2" * 1000, []))
+    assert held.path.read_bytes() == b"1" * 1000
+
+
+@pytest.mark.parametrize("step", ["details", "exists"])
+def test_two_that_make_room_at_once_do_not_say_that_the_archive_has_no_such_file(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`details`: a file goes while the folder is walked; `exists`: between being looked for and being removed."""
+    made = cache(str(tmp_path / "cache"), gigabytes=1500e-9)
+    made.file(KEY, tmp_path, bringing(b"1" * 1000, []))
+
+    def gone(storage: Storage, name: str) -> bool:
+        if step == "details":
+            raise FileNotFoundError(name)
+        return True
+
+    monkeypatch.setattr(Storage, step, gone)
+    if step == "exists":
+        Storage(str(tmp_path)).delete("nothing")
+    assert made.file(f"{KEY}2", tmp_path, bringing(b"2" * 1000, [])).path.read_bytes() == b"2" * 1000

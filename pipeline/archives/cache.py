@@ -130,7 +130,8 @@ class Cache:
             raise
         self._publish(path, facts)
         self._remember(name, facts)
-        self._make_room(facts.size)
+        with suppress(FileNotFoundError):  # others make room too; it would say that the archive has no such file
+            self._make_room(facts.size)
         return Held(path, facts, fetched=True)
 
     def _publish(self, path: Path, facts: Facts) -> None:
@@ -206,12 +207,19 @@ class Cache:
                 total -= objects.pop(_object(facts.sha256))[0]
 
     def _clear_held(self) -> None:
-        """Remove names of tasks that died a day ago."""
+        """Remove names of tasks that died a day ago.
+
+        By the disk's own clock: that of a machine which is a day wrong would take away what others read.
+        """
         if self._storage.local is None:
             return
-        for path in (self._storage.local / "held").iterdir():
+        probe = self._own_name(Path())
+        probe.touch()
+        now = probe.stat().st_ctime
+        probe.unlink()
+        for path in probe.parent.iterdir():
             with suppress(FileNotFoundError):
-                if path.stat().st_ctime < self._clock() - DAY:  # a link's own age: it shares the time of its object
+                if path.stat().st_ctime < now - DAY:  # a link's own age: it shares the time of its object
                     path.unlink()
 
 

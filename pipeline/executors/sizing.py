@@ -21,9 +21,9 @@ from pipeline.executors.limits import IN_FLIGHT
 from pipeline.job import EngineSection, UnitsSection
 
 GIB = 2**30
-LOAD_MEMORY = 600 << 20  # bytes of a load besides its chunk, assumed (engine-catalogue-ops.md 1.5)
-ACTOR_MEMORY = 4 * GIB  # of an actor: torch, a CUDA context, weights, pinned buffers. Assumed
-RAY_MEMORY = 2 * GIB  # of Ray's own processes on a node. Assumed
+LOAD_MEMORY = 600 << 20  # bytes of a load besides its chunk; 0.4 GB measured (tests/benchmarks/node_memory.py)
+ACTOR_MEMORY = 4 * GIB  # torch, weights, a CUDA context, pinned buffers: assumed; 0.6 GB measured on a CPU
+RAY_MEMORY = 2 * GIB  # of Ray's own processes on a node; 1.2 GB measured, with the head's
 SHM_MARGIN = 1.1
 ACTORS_A_GPU = 1  # with its copies behind its kernels one fills a GPU (engine-catalogue-ops.md 5)
 DRIVER_MEMORY = 4 * GIB  # planning 10 million sources takes 0.9 GB, measured (tests/benchmarks/plan_scale.py)
