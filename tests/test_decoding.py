@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.archives import rice
 from pipeline.archives.images import FitsImage
+from pipeline.archives.streams import check_streams
 from pipeline.archives.tiles import DecodedTiles
 from pipeline.errors import BadImage
 
@@ -160,6 +162,18 @@ def test_what_would_end_or_hang_the_process_never_reaches_cfitsio(kind: str, tmp
     with pytest.raises(BadImage, match=r"mask\.fits\.fz: tile 4 is .*(HCOMPRESS|gzip) stream"):
         image.section(0, 331, 0, 20)
     image.close()
+
+
+@pytest.mark.parametrize(
+    ("sides", "magic"),
+    [((20, 21), b"\xdd\x99"), ((0, 20), b"\xdd\x99"), ((-1, -1), b"\xdd\x99"), ((20, 20), b"\xdd\x98")],
+)
+def test_an_hcompress_stream_of_other_sides_or_none_is_refused(
+    sides: tuple[int, int], magic: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "tiles").write_bytes(struct.pack(">2siiiq3B", magic, *sides, 1, 0, 1, 1, 1))
+    with (tmp_path / "tiles").open("rb") as file, pytest.raises(BadImage, match="x: tile 0 is no HCOMPRESS stream"):
+        check_streams(file.fileno(), "HCOMPRESS_1", {"COMPRESSED_DATA": np.array([[0, 25]])}, [0], 400, "x")
 
 
 def test_planes_that_cfitsio_reads_itself_are_looked_at_first(tmp_path: Path) -> None:

@@ -129,6 +129,8 @@ def test_the_pedestal_lifts_the_sky_and_leaves_the_order_of_brightness() -> None
     assert bool((got >= plain - 1e-6).all())  # what is bright is not darkened
     peak, dim = got[:, 0].amax((1, 2)), got[:, 0, 0, 0]
     assert bool((peak > dim + 0.5).all())
+    high = plain[:, 0].amax((1, 2))
+    torch.testing.assert_close((1 - peak) / (1 - high), (1 - dim) / (1 - plain[:, 0, 0, 0]))  # the range shrinks alike
 
 
 def test_noise_is_correlated_as_resampling_leaves_it() -> None:
