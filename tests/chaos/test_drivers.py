@@ -83,14 +83,6 @@ def once(strike: Callable[[], object], after: int) -> FakeWatch:
     return watch
 
 
-def test_two_drivers_report_every_unit_and_every_row_once(work: FakeWork) -> None:
-    watch = FakeWatch()
-    expect_undisturbed(work, run_two(work, watch))
-    assert watch.rows == sum(unit.rows for unit in UNITS)
-    assert work.count("predicted") == CHUNKS
-    assert {line[:9] for line in watch.lines} == {"driver 0:", "driver 1:"}
-
-
 def test_a_killed_driver_loses_nothing_and_doubles_nothing(work: FakeWork, dice: random.Random) -> None:
     slow = replace(work, load_seconds=0.1)
     watch = once(lambda: os.kill(dice.choice(living("Driver")), signal.SIGKILL), CHUNK_ROWS * dice.randrange(1, 20))
@@ -152,11 +144,14 @@ class Asking(FakeWork):
         return super().load(unit, chunk)
 
 
-def test_two_drivers_together_ask_an_archive_no_faster_than_its_limit(tmp_path: Path) -> None:
+def test_two_drivers_do_everything_once_and_together_ask_an_archive_no_faster_than_its_limit(tmp_path: Path) -> None:
     policy = HostPolicy(rate=20.0, burst=2, in_flight=4)
     gate = cluster_gate(ArchivesSection(default=policy), drivers=2)
     work = Asking(str(tmp_path / "run"), gate=gate)
-    expect_undisturbed(work, run_two(work, FakeWatch()))
+    watch = FakeWatch()
+    expect_undisturbed(work, run_two(work, watch))
+    assert (watch.rows, work.count("predicted")) == (sum(unit.rows for unit in UNITS), CHUNKS)
+    assert {line[:9] for line in watch.lines} == {"driver 0:", "driver 1:"}
     times = sorted(call.seconds for call in work.journal() if call.verb == "asked")
     assert len(times) == CHUNKS
     assert times[-1] - times[0] >= (CHUNKS - policy.burst - 1) / policy.rate
