@@ -26,9 +26,12 @@ from pipeline.surveys import Survey
 
 if TYPE_CHECKING:
     from pipeline.models.checkpoint import Checkpoint
+    from pipeline.models.network import NetworkConfig
 
 BOX = ("box_cx", "box_cy", "box_sx")  # scalars of MBAN; its box is a square
 SETTINGS = "AG-CNN under other settings"  # the group of those that ship
+VARIED = "agcnn"  # the shipped checkpoint whose settings those vary
+VARYING = ("normalisation", "aggregation")  # of its configuration
 NETWORKS = "Networks"  # the group of the maps that the catalogue's columns summarise
 
 
@@ -76,7 +79,8 @@ def unseen(object_ids: Sequence[ObjectId]) -> Iterator[Picture]:
 def looker(catalogue: Catalogue, output: str, job: Job, others: Sequence[str] | None, compared: int) -> Looker:
     """A looker for a run's output. `others` are checkpoints as GROUP:NAME=PATH or paths, whose names say what they are.
 
-    None stands for AG-CNN under each normalisation and aggregation that ships, where the job's images are its images.
+    None stands for AG-CNN under each normalisation and each aggregation that ships, one varied at a time, where the
+    job's images are its images.
     Raises CheckpointError for a checkpoint that cannot be read, or that looks at images of other planes.
     """
     checkpoints = job_checkpoints(job)
@@ -87,9 +91,22 @@ def looker(catalogue: Catalogue, output: str, job: Job, others: Sequence[str] | 
 
 
 def _shipped_settings(planes: int) -> dict[str, dict[str, Checkpoint]]:
-    names = (name for name in shipped_names() if name.startswith("agcnn_"))
-    found = {name.removeprefix("agcnn_").replace("_", " "): read(f"{SHIPPED}:{name}") for name in names}
-    return {SETTINGS: {name: one for name, one in found.items() if len(one.image.planes) == planes}}
+    """Those that differ from the shipped `agcnn` in one of the two: with both at once they are too many for a page."""
+    usual = read(f"{SHIPPED}:{VARIED}").config
+    names = (name for name in shipped_names() if name.startswith(f"{VARIED}_"))
+    found = {name.removeprefix(f"{VARIED}_").replace("_", " "): read(f"{SHIPPED}:{name}") for name in names}
+    return {
+        SETTINGS: {
+            name: one
+            for name, one in found.items()
+            if len(one.image.planes) == planes and _differing(one.config, usual) == 1
+        }
+    }
+
+
+def _differing(config: NetworkConfig, usual: NetworkConfig) -> int:
+    """In how many of what VARYING names one configuration differs from another."""
+    return sum(getattr(config, key) != getattr(usual, key) for key in VARYING)
 
 
 def _named(others: Sequence[str], planes: int) -> dict[str, dict[str, Checkpoint]]:
