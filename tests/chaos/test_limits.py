@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
 from pipeline.archives.policy import ArchivesSection, HostPolicy, RetryPolicy, host_of
+from pipeline.executors.ray import limits
 from pipeline.executors.ray.cluster import ray_session
-from pipeline.executors.ray.limits import ClusterGate, cluster_gate, process_access
+from pipeline.executors.ray.limits import ClusterGate, HostLimits, cluster_gate, process_access
 from tests.standins.nginx import Logged, Nginx, nginx
 
 TASKS, EACH = 16, 6
@@ -95,3 +97,18 @@ def test_a_host_that_has_had_enough_is_left_alone_and_then_asked_again(
     assert max(one.ended for one in log if one.status == 200) > max(one.ended for one in refused)
     for one in refused:
         assert not [other for other in log if one.ended + LATE < other.began < one.ended + 1 - SLACK]
+
+
+def test_a_run_begins_though_the_limiter_dies_with_its_node_at_that_moment(
+    cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ArchivesSection(contact="someone@example.org")
+    dead: Any = ray.remote(HostLimits).remote(settings)
+    ray.kill(dead)
+    living = limits._actor
+    found = Mock(side_effect=[dead, living(settings.model_dump_json())])
+    monkeypatch.setattr(limits, "_actor", found)
+    monkeypatch.setattr(limits, "AGAIN", 0.01)
+    cluster_gate(settings)
+    assert found.call_count == 2
+    assert found.cache_clear.call_count == 2  # at the start, and for the dead one

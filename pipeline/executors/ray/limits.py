@@ -6,6 +6,7 @@ load runs is told to one of several such actors, one for each driver: each chunk
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -130,8 +131,26 @@ def cluster_gate(settings: ArchivesSection, drivers: int = 1) -> ClusterGate:
     """The gate of a run, whose policies the cluster follows from now on."""
     _actor.cache_clear()  # of another Ray that this process had before
     gate = ClusterGate(settings.model_dump_json(), drivers)
-    ray.get([_actor(gate.settings, number).announce.remote(settings) for number in range(drivers)])
+    for number in range(drivers):
+        _announce(gate.settings, number, settings)
     return gate
+
+
+def _announce(text: str, number: int, settings: ArchivesSection) -> None:
+    """Tell an actor the policies; where it died just now, with its node, another is started.
+
+    Raises RayActorError where none lives for PATIENCE.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            ray.get(_actor(text, number).announce.remote(settings))
+            return
+        except RayActorError:
+            if time.monotonic() > until:
+                raise
+            _actor.cache_clear()
+            time.sleep(AGAIN)
 
 
 @lru_cache(maxsize=2)
