@@ -21,7 +21,8 @@ LAUGHS = "a: &a [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]\n" + "".join(
 MERGED = "a: &a {x: 0}\n" + "".join(
     f"{below}: &{below} {{<<: [{', '.join([f'*{above}'] * 10)}]}}\n" for above, below in itertools.pairwise("abcdefg")
 )  # the same by its merge keys
-BASES = ("optical.yaml", "radio.yaml", "gpu.yaml", "cpu.yaml")  # the first two are extended; the others are lists
+LISTS = ("augmentation.yaml", "cpu.yaml", "gpu.yaml")
+BASES = ("optical.yaml", "radio.yaml", *LISTS)  # the first two are extended
 
 
 @pytest.mark.parametrize("path", [path for path in sorted(JOBS.glob("*.yaml")) if path.name not in BASES], ids=str)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from pipeline.cli import app
 from pipeline.errors import JobError
 from pipeline.models.checkpoint import read_checkpoint
 from pipeline.training.fitting import CHECKPOINT
+from pipeline.training.recipe import Augmentation, read_recipe
 from pipeline.training.series import read_series
 from tests.training_sets import tree, write_set
 
@@ -97,6 +99,27 @@ def test_the_list_for_a_gpu_can_be_read_and_holds_the_grid_of_attention(tmp_path
     assert {run.recipe.optimisation.epochs for run in runs} == {1}
     tuned = next(run for run in runs if run.recipe.name == "dmagnet_f_256")
     assert tuned.recipe.init_from == str(tmp_path / "dmagnet_f" / CHECKPOINT)
+
+
+def test_the_list_for_a_cpu_goes_on_only_from_runs_before(tmp_path: Path) -> None:
+    done: set[str] = set()
+    for run in read_series(JOBS / "cpu.yaml", tmp_path):
+        assert run.recipe.init_from is None or Path(run.recipe.init_from).parent.name in done, run.recipe.name
+        done.add(run.recipe.name)
+
+
+def test_the_list_of_augmentations_leaves_out_one_kind_a_run(tmp_path: Path) -> None:
+    whole, *others = read_series(JOBS / "augmentation.yaml", tmp_path)
+    assert whole.recipe.augmentation == read_recipe(JOBS / "resnet18.yaml").augmentation
+    left_out = [
+        {one.name for one in fields(Augmentation) if not getattr(run.recipe.augmentation, one.name)} for run in others
+    ]
+    *single, all_of_light = left_out
+    assert all_of_light == {"gain", "grey", "blur", "noise", "pedestal", "brightness"}
+    assert set.union(*single) == all_of_light | {"turn", "mirror", "scale"}
+    assert sum(map(len, single)) == len(set.union(*single))
+    bare = replace(whole.recipe, name="", augmentation=Augmentation())
+    assert all(replace(run.recipe, name="", augmentation=Augmentation()) == bare for run in others)
 
 
 @pytest.mark.parametrize(
