@@ -110,10 +110,12 @@ optimisation: {epochs: 6}
 def test_the_verbs_print_tables_write_files_and_finish_the_checkpoint(
     discs: Path, discs_checkpoint: Path, tmp_path: Path
 ) -> None:
-    for name in ("one", "two"):
-        (tmp_path / f"{name}.safetensors").write_bytes(discs_checkpoint.read_bytes())
+    files = [tmp_path / "one.safetensors", tmp_path / "two" / "checkpoint.safetensors"]  # as they ship, and as trained
+    files[1].parent.mkdir()
+    for file in files:
+        file.write_bytes(discs_checkpoint.read_bytes())
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    names = [str(tmp_path / f"{name}.safetensors") for name in ("one", "two")]
+    names = list(map(str, files))
     more = ["--recipe", str(tmp_path / "recipe.yaml"), "--data", str(discs), "--output", str(tmp_path / "out")]
     done = CliRunner().invoke(app, ["evaluate", *names, *more, "--write"])
     assert done.exit_code == 0, done.output
@@ -126,6 +128,15 @@ def test_the_verbs_print_tables_write_files_and_finish_the_checkpoint(
     line = ["card", str(tmp_path / "out" / "one" / "evaluation.json"), "--output", str(written)]
     assert CliRunner().invoke(app, line).exit_code == 0
     assert written.read_text().startswith("# one\n")
+
+
+def test_two_checkpoints_of_one_name_are_refused(discs: Path, discs_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    line = ["evaluate", str(discs_checkpoint), str(discs_checkpoint), "--recipe", str(tmp_path / "recipe.yaml")]
+    done = CliRunner().invoke(app, [*line, "--data", str(discs), "--output", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "would both be called" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_card_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli import screen, tables
+from pipeline.errors import JobError
 
 if TYPE_CHECKING:
     from pipeline.evaluation.evaluate import Evaluation, Material
@@ -46,7 +47,6 @@ def evaluate(
 ) -> None:
     """Judge checkpoints on what their recipe held back, on DECaLS and on drawn galaxies; compare several."""
     with screen.answers():
-        from pipeline.errors import JobError
         from pipeline.evaluation.evaluate import material
         from pipeline.training.recipe import read_recipe
 
@@ -72,7 +72,6 @@ def card(
 ) -> None:
     """Write the model card of an evaluated checkpoint: every figure in it is one of the evaluation's."""
     with screen.answers():
-        from pipeline.errors import JobError
         from pipeline.evaluation.card import card as written
 
         try:
@@ -116,9 +115,19 @@ def _evaluated(path: Path, target: Path | None, given: Material, output: Path, d
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Each file by its own name, or by its folder's where files are called alike."""
-    alike = len({path.stem for path in paths}) < len(paths) or paths[0].stem == "checkpoint"
-    return {path.resolve().parent.name if alike else path.stem: path for path in paths}
+    """Each file by its own name, or by its folder's where files are called alike or as training calls them.
+
+    Raises JobError where two would have one name.
+    """
+    stems = [path.stem for path in paths]
+    named: dict[str, Path] = {}
+    for path in paths:
+        alike = path.stem == "checkpoint" or stems.count(path.stem) > 1
+        name = path.resolve().parent.name if alike else path.stem
+        if name in named:
+            raise JobError(f"{named[name]} and {path} would both be called {name}: rename one")
+        named[name] = path
+    return named
 
 
 def _compare(evaluations: Mapping[str, Evaluation], beside: Sequence[str], given: Material, output: Path) -> None:
