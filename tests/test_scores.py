@@ -159,6 +159,19 @@ def test_a_known_calibration_error_is_found() -> None:
     assert full.low < 0.9 <= full.high
 
 
+def test_the_calibration_error_by_chance_is_that_of_answers_that_are_right_as_often_as_confident() -> None:
+    found = calibration.calibration(*planted(1000, 0.9, 0.7)).ece_by_chance
+    deviation = math.sqrt(0.9 * 0.1 / 1000)
+    assert found.value == pytest.approx(math.sqrt(2 / math.pi) * deviation, rel=0.05)  # of one full bin
+    assert found.low < 0.1 * deviation
+    assert found.high == pytest.approx(2.24 * deviation, rel=0.1)  # 97.5 % of a half-normal distribution
+    rng = np.random.default_rng(9)
+    probabilities = calibration.softmax(rng.normal(0, 2, (200, 5)))
+    labels = [(rng.random((200, 1)) > probabilities.cumsum(1)).sum(1) for _ in range(40)]
+    errors = [calibration.calibration(probabilities, drawn) for drawn in labels]
+    assert errors[0].ece_by_chance.value == pytest.approx(np.mean([one.ece.value for one in errors]), rel=0.1)
+
+
 def test_the_interval_of_a_small_error_holds_the_error() -> None:
     rng = np.random.default_rng(8)
     logits = rng.normal(0, 2, (300, 5))

@@ -52,8 +52,8 @@ def evaluate(
 
         if attention and stamps is None:
             raise JobError("--attention is measured on galaxies out of the centre: say where they are with --stamps")
-        given = material(read_recipe(recipe, settings or ()), data, stamps, artefacts, subset or ())
         named = _named(checkpoints)
+        given = material(read_recipe(recipe, settings or ()), data, stamps, artefacts, subset or ())
         targets = {name: _target(path, name, write, ship) for name, path in named.items()}
         evaluations = {
             name: _evaluated(path, targets[name], given, output / name, device) for name, path in named.items()
@@ -79,7 +79,8 @@ def card(
             beside = evaluation.parent.parent / "attention.json"
             text = written(said, json.loads(beside.read_text()) if beside.is_file() else (), note or ())
         except (ValueError, KeyError, TypeError) as error:
-            raise JobError(f"{evaluation} is no evaluation: {type(error).__name__} {error}") from error
+            wrong = f"{type(error).__name__} {error}"
+            raise JobError(f"{evaluation} is no evaluation of this version: {wrong}") from error
         if output is None:
             screen.out.out(text, end="")
         else:

@@ -72,12 +72,12 @@ def evaluation(said: Mapping[str, Any]) -> None:
     )
     screen.out.print()
     screen.grid(
-        ("set", "ECE before", "ECE after", "Brier", "log loss", "images/s"),
+        ("set", "ECE before", "ECE after", "ECE by chance", "Brier", "log loss", "images/s"),
         [
             (
                 one["name"],
                 figure(one["before"]["ece"]),
-                *(figure(one["after"][name]) for name in ("ece", "brier", "nll")),
+                *(figure(one["after"][name]) for name in ("ece", "ece_by_chance", "brier", "nll")),
                 round(one["images_per_second"], 1),
             )
             for one in said["sets"]

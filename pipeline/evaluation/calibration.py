@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.intervals import Estimate, Floats, percentiles, resampled_means, wilson
+from pipeline.evaluation.intervals import PARTS, RESAMPLES, Estimate, Floats, percentiles, resampled_means, wilson
 
 Labels = NDArray[np.int64]
 BINS = 15  # of confidence, as Guo et al. 2017 have them
@@ -42,6 +42,7 @@ class Calibration:
     brier: Estimate  # 0 to 2: the mean squared distance of the probabilities from the truth, summed over the classes
     nll: Estimate  # nats: the mean of -log of the probability of the true class
     ece: Estimate  # the mean gap of confidence and accuracy over BINS equal bins, weighted by their images
+    ece_by_chance: Estimate  # what a network shows whose answers are right just as often as it is confident
     confidence: float  # mean
     bins: tuple[Bin, ...]
 
@@ -56,7 +57,7 @@ def calibration(probabilities: Floats, labels: Labels, seed: int = 0) -> Calibra
     """Brier (Brier 1950), log loss and expected calibration error (Guo et al. 2017, arXiv:1706.04599, sec. 2).
 
     Intervals are bootstrap percentiles. The calibration error is biased upwards by the noise of its bins, the more the
-    fewer images: a perfectly calibrated network of 100 images shows about 0.05.
+    fewer images: `ece_by_chance` is what the noise alone makes of a calibrated network, and less of one that is not.
     """
     rows = np.arange(len(labels))
     of_truth = probabilities[rows, labels]
@@ -67,6 +68,7 @@ def calibration(probabilities: Floats, labels: Labels, seed: int = 0) -> Calibra
         brier=percentiles(float(brier.mean()), drawn[:, 0]),
         nll=percentiles(float(nll.mean()), drawn[:, 1]),
         ece=_calibration_error(probabilities, labels, seed),
+        ece_by_chance=_error_by_chance(probabilities.max(1), seed),
         confidence=float(probabilities.max(1).mean()),
         bins=_bins(probabilities, labels),
     )
@@ -138,6 +140,21 @@ def _calibration_error(probabilities: Floats, labels: Labels, seed: int) -> Esti
     drawn = np.abs(resampled_means(by_bin, seed)).sum(1)
     # A resample adds its own noise to every bin, so that its error is the greater by as much in the mean.
     return percentiles(value, np.maximum(0, drawn - (drawn.mean() - value)))
+
+
+def _error_by_chance(confidence: Floats, seed: int) -> Estimate:
+    """The calibration error of answers (N,) that are right with the chance of their own confidence.
+
+    Its mean over draws, and the ends between which 95 % of them lie (consistency resampling: Broecker & Smith 2007,
+    Weather and Forecasting 22, 651).
+    """
+    rng, parts = np.random.default_rng(seed), []
+    by_bin = np.eye(BINS)[_places(confidence)]  # (N, BINS)
+    for _ in range(PARTS):
+        gaps = (rng.random((RESAMPLES // PARTS, len(confidence))) < confidence) - confidence
+        parts.append(np.abs(gaps @ by_bin).sum(1) / len(confidence))
+    drawn = np.concatenate(parts)
+    return percentiles(float(drawn.mean()), drawn)
 
 
 def _places(confidence: Floats) -> Labels:

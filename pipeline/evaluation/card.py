@@ -172,16 +172,17 @@ def _calibration(said: Facts) -> Iterator[str]:
             )
     yield ""
     yield from _table(
-        ("set", "ECE before", "ECE after", "Brier", "log loss (nats)"),
+        ("set", "ECE before", "ECE after", "by chance", "Brier", "log loss (nats)"),
         [
             (
                 one["name"],
                 _figure(one["before"]["ece"]),
-                *(_figure(one["after"][name]) for name in ("ece", "brier", "nll")),
+                *(_figure(one["after"][name]) for name in ("ece", "ece_by_chance", "brier", "nll")),
             )
             for one in said["sets"]
         ],
     )
+    yield from ("", "ECE by chance is that of a network whose answers are right just as often as it is confident.")
 
 
 def _novelty(said: Facts) -> Iterator[str]:
