@@ -19,7 +19,7 @@ from pipeline.models.checkpoint import Checkpoint
 from pipeline.models.dmagnet import DMAGNet
 from pipeline.models.dmagnet_cpu import FoldedDMAGNet
 from pipeline.models.network import Network, NetworkConfig, NetworkResult, attention_columns
-from pipeline.models.novelty import Novelty
+from pipeline.models.novelty import Novelty, Seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ class LoadedNetwork:
         if self.novelty is None:
             return result.logits.new_full((len(result.logits),), torch.nan, dtype=torch.float32)
         with torch.autocast(result.logits.device.type, enabled=False):  # bfloat16 holds no distance
-            return self.novelty.score(result.features, result.logits)
+            return self.novelty.score(Seen(logits=result.logits, features=result.features, early=result.early))
 
 
 def _entropy(said: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from pipeline.models.network import NetworkConfig, NetworkResult
 
 def values(result: NetworkResult) -> list[Tensor]:
     """Everything that a network says."""
-    return [result.logits, result.attention, result.features, *result.scalars.values()]
+    return [result.logits, result.attention, result.features, result.early, *result.scalars.values()]
 
 
 def together_and_apart(module: nn.Module, images: Tensor) -> float:

@@ -122,6 +122,20 @@ def test_the_temperature_lowers_the_error_of_a_network_that_is_too_sure(
     assert found.after.ece.value < 0.1
 
 
+def test_novelty_is_fitted_to_galaxies_in_the_middle_where_they_are_served(
+    discs_checkpoint: Path, given: Material
+) -> None:
+    """Training may move them far: an image is not ordinary because nothing is in its middle."""
+
+    def scales(shift: float) -> list[float]:
+        moved = replace(given.recipe, augmentation=replace(given.recipe.augmentation, shift=shift))
+        novelty = finished(read(discs_checkpoint), replace(given, recipe=moved)).novelty
+        assert novelty is not None
+        return novelty.early_distance.scores.tolist()
+
+    assert scales(0.3) == scales(0.02) != scales(0.0)
+
+
 def test_a_checkpoint_is_halved_where_no_answer_changes_by_it(
     checkpoint: Checkpoint, given: Material, tmp_path: Path
 ) -> None:

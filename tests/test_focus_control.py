@@ -44,7 +44,7 @@ class Looker(nn.Module):
     def forward(self, images: Tensor) -> NetworkResult:
         attention = (self.look(images).squeeze(1) + self.place.height).flatten(1).softmax(1).view(-1, SIDE, SIDE)
         seen = (attention * images.mean(1)).sum((1, 2))
-        return NetworkResult(self.head(seen[:, None]), attention, {}, attention.flatten(1))
+        return NetworkResult(self.head(seen[:, None]), attention, {}, attention.flatten(1), seen[:, None])
 
 
 @torch.no_grad()

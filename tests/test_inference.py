@@ -33,6 +33,7 @@ class ProbeConfig:
     size: int = 8
     scalars: tuple[str, ...] = ()
     features: int = 3
+    early: int = 3
 
     def build(self) -> nn.Module:
         return Probe()
@@ -43,7 +44,7 @@ class Probe(nn.Module):
 
     def forward(self, images: Tensor) -> NetworkResult:
         means = images.mean((2, 3))
-        return NetworkResult(torch.where(means > 0.5, torch.inf, means), images.mean(1), {}, images.mean((2, 3)))
+        return NetworkResult(torch.where(means > 0.5, torch.inf, means), images.mean(1), {}, means, means)
 
 
 PROBE = Checkpoint(

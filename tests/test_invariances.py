@@ -95,6 +95,7 @@ def test_extreme_images_have_finite_answers_and_maps(network: str) -> None:
         assert result.attention.min() >= 0
         assert tuple(result.scalars) == SMALL[network].scalars
         assert result.features.shape == (len(images), SMALL[network].features)
+        assert result.early.shape == (len(images), SMALL[network].early)
 
 
 @each_network

@@ -20,7 +20,7 @@ from pipeline.job import Job
 from pipeline.models.checkpoint import read_checkpoint, untrained_checkpoint, write_checkpoint
 from pipeline.models.configs.agcnn import AGCNNConfig
 from pipeline.models.configs.dmagnet import DMAGNetConfig
-from pipeline.models.novelty import Novelty, Scale, energy
+from pipeline.models.novelty import Classes, Novelty, Scale, energy
 from pipeline.planner.plan import open_plan
 from pipeline.storage import Storage
 from tests.runs import SIZE, committed_rows, mock_job
@@ -43,17 +43,21 @@ def knowing(path: Path, checkpoint: Path, rows: pa.Table) -> Path:
     classified = rows.filter(pc.is_valid(rows["dmagnet_logit_round"]))
     logits = np.stack([classified[f"dmagnet_logit_{name}"].to_numpy() for name in made.classes], 1)
     scores = energy(torch.tensor(logits)).quantile(torch.tensor([0.0, 0.5, 1.0]))
-    rising, tail = torch.tensor([0.0, 2.0, 4.0]), torch.zeros(3)
+    rising = torch.tensor([0.0, 2.0, 4.0])
     model = Novelty(
-        means=torch.zeros(1, made.config.features),
-        whitening=torch.eye(made.config.features),
-        centre=torch.zeros(made.config.features),
-        energy=Scale(scores, rising, tail[0].clone()),
-        distance=Scale(torch.tensor([0.0, 1e9]), torch.zeros(2), tail[1].clone()),
-        both=Scale(rising.clone(), rising.clone(), tail[2].clone()),
+        late=nowhere(made.config.features),
+        early=nowhere(made.config.early),
+        energy=Scale(scores, rising, torch.zeros(())),
+        distance=Scale(torch.tensor([0.0, 1e9]), torch.zeros(2), torch.zeros(())),
+        early_distance=Scale(torch.tensor([0.0, 1e9]), torch.zeros(2), torch.zeros(())),
+        largest=Scale(rising.clone(), rising.clone(), torch.zeros(())),
     )
     path.write_bytes(write_checkpoint(made, made.weights, model))
     return path
+
+
+def nowhere(width: int) -> Classes:
+    return Classes(torch.zeros(1, width), torch.eye(width), torch.zeros(width))
 
 
 def two_networks(tree: Path, first: Path, second: Path, *overrides: str) -> Job:

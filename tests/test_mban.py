@@ -224,7 +224,7 @@ def test_the_loss_is_the_papers_sum() -> None:
     generator = torch.Generator().manual_seed(1)
     primary, auxiliary, fusion = torch.randn(3, 4, 3, generator=generator)
     rest = torch.zeros(4)
-    said = Branches(primary, auxiliary, fusion, rest, rest, rest, rest)
+    said = Branches(primary, auxiliary, fusion, *[rest] * 5)
     labels = torch.tensor([0, 1, 2, 1])
     terms = [-logits.log_softmax(1)[range(4), labels].mean() for logits in (primary, auxiliary, fusion)]
     expected = 2 * terms[0] + 3 * terms[1] + 5 * terms[2] + 7 * cramer_distance(fusion, labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, get_type_hints
@@ -50,6 +51,17 @@ CASES = (
     Case("cvt", 19_614_790, 12_320_919_040, (8, 8), unseen=QUERIES),
     Case("maxvit", 30_420_104, 14_762_809_344, (8, 8)),
 )
+EARLY: dict[str, Callable[[Any], nn.Module]] = {  # the layer that `NetworkResult.early` is of
+    "dmagnet": lambda module: module.stages[-2],
+    "agcnn": lambda module: module.stages[-1],
+    "mban": lambda module: module.primary.stages[-2],
+    "resnet18": lambda module: module.backbone.stages[-2],
+    "resnet26": lambda module: module.backbone.stages[-2],
+    "tang": lambda module: module.convolutions,
+    "dieleman": lambda module: module.convolutions,
+    "cvt": lambda module: module.cvt.encoder.stages[-2],
+    "maxvit": lambda module: module.stages[-2],
+}
 each_network = pytest.mark.parametrize("case", CASES, ids=lambda case: case.network)
 
 
@@ -130,6 +142,20 @@ def test_the_features_are_what_the_answer_was_read_from(case: Case) -> None:
     torch.testing.assert_close(read, said)
 
 
+@each_network
+def test_early_features_are_the_mean_of_the_last_stage_but_one_or_of_what_dense_layers_and_gates_read(
+    case: Case,
+) -> None:
+    config, module = NETWORKS[case.network], built(case.network)
+    said: list[Any] = []
+    layer = EARLY[case.network.partition("_")[0]](module)
+    with layer.register_forward_hook(lambda _layer, _inputs, output: said.append(output)), torch.inference_mode():
+        found = module(galaxies(config, 2)).early
+    deep = said[0][0] if isinstance(said[0], tuple) else said[0]
+    assert found.shape == (2, config.early)
+    torch.testing.assert_close(found, deep.mean((2, 3)).reshape(2, -1, config.early).mean(1))
+
+
 def answer_and_reading(module: Any, images: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of the images, and of their features alone; MBAN's are its primary branch's."""
     if isinstance(module, AGCNN):
@@ -156,7 +182,7 @@ def test_bfloat16_changes_an_answer_little(case: Case) -> None:
         exact = module(images)
         with torch.autocast("cpu", torch.bfloat16):
             mixed = module(images)
-    assert mixed.attention.dtype == torch.float32
+    assert mixed.attention.dtype == mixed.early.dtype == torch.float32
     torch.testing.assert_close(mixed.logits.float().softmax(1), exact.logits.softmax(1), rtol=0, atol=0.01)
     allowed = case.coarse * exact.attention.max().item()
     torch.testing.assert_close(mixed.attention, exact.attention, rtol=0.05, atol=allowed)

@@ -29,6 +29,7 @@ class Layers:
     classes: int = 1
     scalars: tuple[str, ...] = ()
     features: int = 1
+    early: int = 1
 
     def build(self) -> nn.Module:
         return nn.Sequential(*self.layers)

@@ -17,6 +17,7 @@ from pipeline.inference import Predictor
 from pipeline.models.checkpoint import Checkpoint, untrained_checkpoint
 from pipeline.models.configs.dmagnet import DMAGNetConfig
 from pipeline.models.network import NetworkResult
+from pipeline.models.novelty import Seen
 from pipeline.models.prior import Prior
 from pipeline.stages import predict
 from pipeline.training.novelty import fit_novelty
@@ -30,6 +31,7 @@ class TiltConfig:
     size: int = 8
     scalars: tuple[str, ...] = ()
     features: int = 1
+    early: int = 1
 
     def build(self) -> nn.Module:
         return Tilt()
@@ -40,7 +42,7 @@ class Tilt(nn.Module):
 
     def forward(self, images: Tensor) -> NetworkResult:
         tilt = 4 * (images[:, :, :4, :4].mean((1, 2, 3)) - images[:, :, 4:, 4:].mean((1, 2, 3)))
-        return NetworkResult(torch.stack([tilt, -tilt], 1), images.mean(1), {}, tilt[:, None])
+        return NetworkResult(torch.stack([tilt, -tilt], 1), images.mean(1), {}, tilt[:, None], tilt[:, None])
 
 
 TILT = replace(PROBE, config=TiltConfig(), classes=("a", "b"))
@@ -130,20 +132,19 @@ def test_an_image_whose_logits_are_not_finite_has_nothing_to_say_of_itself() -> 
 TURNING = untrained_checkpoint("dmagnet_f", 3, DMAGNetConfig(size=32, dims=(8, 16), depths=(1, 1), head_channels=8))
 
 
-def seen(images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+def seen(images: NDArray[np.uint8]) -> Seen:
     with torch.inference_mode():
         result = TURNING.build()(torch.from_numpy(images).float() / 255)
-    return result.features, result.logits
+    return Seen(result.logits, result.features, result.early)
 
 
 def test_novelty_is_null_without_a_model_and_else_that_of_the_networks_own_features() -> None:
     images = galaxies(400)
-    features, logits = seen(images)
     labels = torch.arange(200) % 2
-    model = fit_novelty(features[:200], logits[:200], labels, held_out=(features[200:], logits[200:]))
+    model = fit_novelty(seen(images[:200]), labels, seen(images[200:]))
     assert np.isnan(answered(images[:3], TURNING).novelty).all()
     found = answered(images, replace(TURNING, novelty=model)).novelty
-    np.testing.assert_allclose(found, model.score(features, logits).numpy(), atol=0.05)
+    np.testing.assert_allclose(found, model.score(seen(images)).numpy(), atol=0.05)
     assert (found[200:] >= 1).mean() == pytest.approx(0.1, abs=0.02)
     noise = np.random.default_rng(1).integers(0, 255, (20, 3, 32, 32)).astype(np.uint8)
     assert (answered(noise, replace(TURNING, novelty=model)).novelty > NOVEL).all()

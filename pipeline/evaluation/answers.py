@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from pipeline.evaluation.intervals import Floats
 from pipeline.models.calibration import probabilities
 from pipeline.models.checkpoint import Checkpoint
+from pipeline.models.novelty import Seen
 from pipeline.models.prior import Prior
 from pipeline.training.augment import augmented, framed
 from pipeline.training.examples import Examples
@@ -27,6 +28,7 @@ class Answers:
 
     logits: NDArray[np.float32]  # (N, K)
     features: NDArray[np.float32]  # (N, D)
+    early: NDArray[np.float32]  # (N, E)
     novelty: Floats  # (N,) NaN where the checkpoint cannot tell
     images_per_second: float
 
@@ -35,9 +37,10 @@ class Answers:
         shift = None if prior is None else torch.tensor(prior.shift)
         return probabilities(torch.from_numpy(self.logits), temperature, shift).double().numpy()
 
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Answers:
-        """Those of these rows."""
-        return Answers(self.logits[rows], self.features[rows], self.novelty[rows], self.images_per_second)
+    @property
+    def seen(self) -> Seen:
+        """What novelty is fitted to."""
+        return Seen(*(torch.from_numpy(part) for part in (self.logits, self.features, self.early)))
 
 
 def answers(
@@ -55,7 +58,7 @@ def answers(
         raise ValueError(f"expected images of {checkpoint.config.bands} channels, got {examples.images.shape[1]}")
     module = checkpoint.build().to(device)
     novelty = None if checkpoint.novelty is None else checkpoint.novelty.to(torch.device(device))
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    found: list[tuple[Tensor, ...]] = []
     draw = Generator().manual_seed(0)
     started = time.perf_counter()
     with torch.inference_mode():
@@ -67,15 +70,13 @@ def answers(
                 else _changed(examples, rows, size, changed, draw)
             )
             result = module(seen.to(device))
-            strange = (
-                torch.full((len(result.logits),), torch.nan, device=device)
-                if novelty is None
-                else novelty.score(result.features, result.logits)
-            )
-            found.append((result.logits.float().cpu(), result.features.float().cpu(), strange.double().cpu()))
+            said = Seen(logits=result.logits, features=result.features, early=result.early)
+            strange = said.logits.new_full((len(said.logits),), torch.nan) if novelty is None else novelty.score(said)
+            found.append((*(part.float().cpu() for part in said), strange.double().cpu()))
     seconds = time.perf_counter() - started
-    logits, features, strange = (torch.cat(part) for part in zip(*found, strict=True)) if found else _none(checkpoint)
-    return Answers(logits.numpy(), features.numpy(), strange.numpy(), len(examples) / seconds)
+    parts = [torch.cat(part) for part in zip(*found, strict=True)] if found else _none(checkpoint)
+    logits, features, early, novel = (part.numpy() for part in parts)
+    return Answers(logits, features, early, novel, len(examples) / seconds)
 
 
 def planes(examples: Examples, rows: slice, size: int, padding: Padding = "reflection") -> Tensor:
@@ -90,6 +91,7 @@ def _changed(examples: Examples, rows: slice, size: int, how: Augmentation, draw
     return augmented(images, frames, size, how, draw)
 
 
-def _none(checkpoint: Checkpoint) -> tuple[Tensor, Tensor, Tensor]:
+def _none(checkpoint: Checkpoint) -> list[Tensor]:
     config = checkpoint.config
-    return torch.empty(0, config.classes), torch.empty(0, config.features), torch.empty(0, dtype=torch.float64)
+    widths = (config.classes, config.features, config.early)
+    return [*(torch.empty(0, width) for width in widths), torch.empty(0, dtype=torch.float64)]

@@ -35,6 +35,11 @@ def energy_map(features: Tensor) -> Tensor:
     return at_least_float32(features).square().mean(1)
 
 
+def over_positions(features: Tensor) -> Tensor:
+    """Features (N, C, h, w) to their mean over the positions (N, C), at least in float32."""
+    return features.mean((2, 3), dtype=torch.promote_types(features.dtype, torch.float32))
+
+
 def at_least_float32(values: Tensor) -> Tensor:
     """Values in float32 where autocast made them coarser, else as they are."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from pipeline.models.activation import over_positions
 from pipeline.models.configs.agcnn import CONVOLUTIONS, SUMMARIES, ZONE_NAMES, ZONES, AGCNNConfig
 from pipeline.models.network import NetworkResult
 from pipeline.models.normalise import FixedNormalisation, LearnedMix
@@ -72,7 +73,8 @@ class AGCNN(nn.Module):
                 scalars |= {f"gate{number}_{name}": value for name, value in said.items()}
             logits = self.heads([self.dropout(vector) for vector in pooled])
             sized = [_resized(found, images.shape[-2:]) for found in gates.values()]
-            return NetworkResult(logits, torch.stack(sized).mean(0), scalars, torch.cat(pooled, 1), gates)
+            attention, early = torch.stack(sized).mean(0), over_positions(features[-1])
+            return NetworkResult(logits, attention, scalars, torch.cat(pooled, 1), early, gates)
 
     def _draw(self) -> None:
         """The released code's initial weights; its linear layers keep torch's own."""

@@ -60,7 +60,8 @@ def write_checkpoint(
 ) -> bytes:
     """The file that `read_checkpoint` reads; the same contract, weights and model of novelty give the same bytes.
 
-    `half` stores tensors of so many values or more in float16: they are read as the float32 nearest to them.
+    `half` stores tensors of so many values or more in float16: they are read as the float32 nearest to them. One with a
+    value beyond float16's range, as the variances of a batch norm can have, stays as it is.
     """
     promised = {field.name: getattr(contract, field.name) for field in fields(Contract)}
     promised["config"] = asdict(contract.config)  # type: ignore[call-overload]
@@ -75,7 +76,9 @@ def write_checkpoint(
 
 
 def _halved(tensor: Tensor, least: int | None) -> bool:
-    return least is not None and tensor.dtype == torch.float32 and tensor.numel() >= least
+    if least is None or tensor.dtype != torch.float32 or tensor.numel() < least:
+        return False
+    return not tensor.numel() or float(tensor.abs().max()) <= torch.finfo(torch.float16).max
 
 
 def untrained_checkpoint(
@@ -162,8 +165,11 @@ def _read_novelty(tensors: Mapping[str, Tensor], contract: Contract, name: str) 
         found = novelty_of(tensors)
     except ValueError as error:
         raise CheckpointError(f"{name}: {error}") from error
-    if (width := len(found.centre)) != contract.config.features:
-        raise CheckpointError(f"{name}: {contract.config.features} features for a model of novelty of {width}")
+    config = contract.config
+    parts = (("features", config.features, found.late), ("early features", config.early, found.early))
+    for what, width, classes in parts:
+        if width != len(classes.centre):
+            raise CheckpointError(f"{name}: {width} {what} for a model of novelty of {len(classes.centre)}")
     return found
 
 

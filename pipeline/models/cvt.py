@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pipeline.models.activation import at_least_float32
+from pipeline.models.activation import at_least_float32, over_positions
 from pipeline.models.configs.cvt import CvTConfig
 from pipeline.models.extra import from_extra
 from pipeline.models.network import NetworkResult
@@ -45,11 +45,12 @@ class CvT(nn.Module):
         # The library does not return its attention; this layer gets it, and passes it on as it is.
         hook = last.dropout.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0]))
         try:
-            token = self.cvt(images).cls_token_value  # (N, 1, 384)
+            said = self.cvt(images, output_hidden_states=True)
         finally:
             hook.remove()
-        features = self.norm(token.squeeze(1))
-        return NetworkResult(self.classifier(features), class_token_map(seen[0]), {}, features)
+        features = self.norm(said.cls_token_value.squeeze(1))  # (N, 384)
+        early = over_positions(said.hidden_states[-2])  # (N, 192) of (N, 192, S/8, S/8)
+        return NetworkResult(self.classifier(features), class_token_map(seen[0]), {}, features, early)
 
 
 def class_token_map(attention: Tensor) -> Tensor:

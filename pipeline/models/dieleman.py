@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from pipeline.models.activation import at_least_float32, energy_map
+from pipeline.models.activation import at_least_float32, energy_map, over_positions
 from pipeline.models.configs.dieleman import CONVOLUTIONS, DielemanConfig
 from pipeline.models.network import NetworkResult
 
@@ -69,7 +69,8 @@ class Dieleman(nn.Module):
         for layer in self.hidden:
             x = layer(self.dropout(x)).reshape(len(images), -1, PIECES).amax(2)  # (N, 2048)
         energy = energy_map(deep).reshape(len(images), PARTS, *deep.shape[2:])  # (N, 16, 4, 4)
-        return NetworkResult(self.classifier(self.dropout(x)), on_the_frame(energy), {}, x)
+        early = over_positions(deep).reshape(len(images), PARTS, -1).mean(1)  # (N, 128)
+        return NetworkResult(self.classifier(self.dropout(x)), on_the_frame(energy), {}, x, early)
 
     def _draw(self) -> None:
         for module in self.modules():

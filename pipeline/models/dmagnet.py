@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from pipeline.models.activation import over_positions
 from pipeline.models.configs.dmagnet import SCALES, DMAGNetConfig
 from pipeline.models.network import NetworkResult
 
@@ -34,7 +35,7 @@ class DMAGNet(nn.Module):
     def __init__(self, config: DMAGNetConfig) -> None:
         super().__init__()
         widths = config.dims
-        self.scalars = config.scalars
+        self.scalars, self.early_stage = config.scalars, config.early_stage
         self.stem = _reduce(config.bands, widths[0], config.stem_kernel, config.stem_stride)
         self.stages = nn.ModuleList(Stage(config, number) for number in range(len(widths)))
         self.norm = nn.BatchNorm2d(widths[-1])
@@ -44,14 +45,16 @@ class DMAGNet(nn.Module):
 
     def forward(self, images: Tensor) -> NetworkResult:
         x = self.stem(images)  # (N, 64, S/4, S/4)
-        large_fractions = []
+        large_fractions, stages = [], []
         for stage in self.stages:  # (N, 128, S/8, S/8), (N, 256, S/16, S/16), (N, 512, S/32, S/32)
             x, large_fraction = stage(x)
             large_fractions.append(large_fraction)
+            stages.append(x)
         pooled = self.pool(self.norm(x))
         scalars = dict(zip(self.scalars, [pooled.spread, *large_fractions], strict=True))
         heads = {f"head {number}": pooled.heads[:, number - 1] for number in range(1, self.pool.heads + 1)}
-        return NetworkResult(self.classifier(pooled.features), pooled.attention, scalars, pooled.features, heads)
+        logits, early = self.classifier(pooled.features), over_positions(stages[self.early_stage])
+        return NetworkResult(logits, pooled.attention, scalars, pooled.features, early, heads)
 
 
 class Stage(nn.Module):

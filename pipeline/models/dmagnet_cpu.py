@@ -20,6 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from pipeline.models.activation import over_positions
 from pipeline.models.dmagnet import (
     DMA,
     AttentionalFusion,
@@ -37,21 +38,23 @@ class FoldedDMAGNet(nn.Module):
 
     def __init__(self, network: DMAGNet) -> None:
         super().__init__()
-        self.scalars = network.scalars
+        self.scalars, self.early_stage = network.scalars, network.early_stage
         self.stem = _joined(network.stem)
         self.stages = nn.ModuleList(_FoldedStage(stage) for stage in network.stages if isinstance(stage, Stage))
         self.norm, self.pool, self.classifier = network.norm, network.pool, network.classifier
 
     def forward(self, images: Tensor) -> NetworkResult:
         x = self.stem(images.contiguous(memory_format=torch.channels_last))
-        large_fractions = []
+        large_fractions, stages = [], []
         for stage in self.stages:
             x, large_fraction = stage(x)
             large_fractions.append(large_fraction)
+            stages.append(x)
         pooled = self.pool(self.norm(x))
         scalars = dict(zip(self.scalars, [pooled.spread, *large_fractions], strict=True))
         heads = {f"head {number}": map_ for number, map_ in enumerate(pooled.heads.unbind(1), start=1)}
-        return NetworkResult(self.classifier(pooled.features), pooled.attention, scalars, pooled.features, heads)
+        logits, early = self.classifier(pooled.features), over_positions(stages[self.early_stage])
+        return NetworkResult(logits, pooled.attention, scalars, pooled.features, early, heads)
 
 
 class _FoldedStage(nn.Module):

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pipeline.models.activation import at_least_float32
+from pipeline.models.activation import at_least_float32, over_positions
 from pipeline.models.configs.maxvit import REDUCTION, MaxViTConfig
 from pipeline.models.extra import from_extra
 from pipeline.models.network import NetworkResult
@@ -43,17 +43,21 @@ class MaxViT(nn.Module):
         self.pool = nn.Sequential(*pool)  # the mean, a norm, a dense layer and tanh
 
     def forward(self, images: Tensor) -> NetworkResult:
+        """The stages one by one, with an ear to what the last attention layer gets."""
         x = self.stem(images)  # (N, 64, S/2, S/2)
         seen: list[Tensor] = []
         last = self.stages[-1].layers[-1].layers.grid_attention.attn_layer[1]
         hook = last.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0]))
         try:
+            stages = []
             for stage in self.stages:
                 x = stage(x)  # (N, 64, S/4, S/4), (N, 128, S/8, S/8), (N, 256, S/16, S/16), (N, 512, S/32, S/32)
+                stages.append(x)
         finally:
             hook.remove()
         features = self.pool(x)  # (N, 512)
-        return NetworkResult(self.classifier(features), received_attention(last, seen[0]), {}, features)
+        attention, early = received_attention(last, seen[0]), over_positions(stages[-2])
+        return NetworkResult(self.classifier(features), attention, {}, features, early)
 
 
 def received_attention(layer: Any, tokens: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.activation import class_map
+from pipeline.models.activation import class_map, over_positions
 from pipeline.models.configs.mban import SHARED_STRIDE, MBANConfig
 from pipeline.models.crop import Localiser, crop, gaussian_box
 from pipeline.models.network import NetworkResult
@@ -38,6 +38,7 @@ class Branches:
     fusion: Tensor  # (N, K); the primary's where the auxiliary branch was not asked
     attention: Tensor  # (N, h, w) the primary's class activation map in [0, 1]
     v1: Tensor  # (N, 512) the primary's pooled features
+    early: Tensor  # (N, 256) the mean over the image of its last stage but one
     box: Tensor  # (N, 3) centre x, y and side, in image sides
     asked: Tensor  # (N,) bool
 
@@ -71,7 +72,8 @@ class MBAN(nn.Module):
         primary, auxiliary = said.primary.float().softmax(1), said.auxiliary.float().softmax(1)
         disagreement = jensen_shannon(primary, auxiliary)
         values = [x, y, side, side, disagreement, primary.amax(1), auxiliary.amax(1), said.asked.float()]
-        return NetworkResult(said.fusion, said.attention, dict(zip(self.config.scalars, values, strict=True)), said.v1)
+        scalars = dict(zip(self.config.scalars, values, strict=True))
+        return NetworkResult(said.fusion, said.attention, scalars, said.v1, said.early)
 
     def branches(self, images: Tensor) -> Branches:
         """Images (N, C, S, S) to what each branch says, which is what training needs."""
@@ -91,7 +93,7 @@ class MBAN(nn.Module):
         box[rows] = rows_box
         asked = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         asked[rows] = True
-        return Branches(primary, auxiliary, fusion, attention, v1, box, asked)
+        return Branches(primary, auxiliary, fusion, attention, v1, over_positions(stages[-2]), box, asked)
 
     def _uncertain(self, primary: Tensor) -> Tensor | slice:
         """The rows that the auxiliary branch is asked about: all in training, and where only costs are counted."""

@@ -28,7 +28,10 @@ class NetworkResult:
     logits: Tensor  # (N, K)
     attention: Tensor  # (N, h, w) the network's spatial attention map, any non-negative scale
     scalars: Mapping[str, Tensor]  # column suffix -> (N,) what else the attention says
-    features: Tensor  # (N, D) pooled over the image, what the classifier reads: for scores of novelty
+    features: Tensor  # (N, D) pooled over the image, what the classifier reads
+    early: (
+        Tensor  # (N, E) mean over the image of the last stage but one, or of what gates or dense layers read; novelty's
+    )
     parts: Mapping[str, Tensor] = field(default_factory=dict)  # name -> (N, h, w), what the map was made of
 
 
@@ -51,6 +54,8 @@ class NetworkConfig(Protocol):
     def scalars(self) -> tuple[str, ...]: ...  # names of NetworkResult.scalars, in the catalogue's order
     @property
     def features(self) -> int: ...  # D of NetworkResult.features
+    @property
+    def early(self) -> int: ...  # E of NetworkResult.early
 
     def build(self) -> nn.Module:
         """The network with untrained weights, drawn from torch's global generator."""

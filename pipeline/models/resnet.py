@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from pipeline.models.activation import class_map
+from pipeline.models.activation import class_map, over_positions
 from pipeline.models.configs.resnet import EXPANSION, BlockKind, ResNetConfig
 from pipeline.models.network import NetworkResult
 
@@ -27,10 +27,11 @@ class ResNet(nn.Module):
         self.classifier = nn.Linear(self.backbone.channels, config.classes)
 
     def forward(self, images: Tensor) -> NetworkResult:
-        deep = self.backbone(images)[-1]  # (N, 512, S/32, S/32)
+        *_, early, deep = self.backbone(images)  # (N, 256, S/16, S/16), (N, 512, S/32, S/32)
         pooled = deep.mean((2, 3))  # (N, 512)
         logits = self.classifier(pooled)
-        return NetworkResult(logits, class_map(deep, self.classifier.weight, logits), {}, pooled)
+        attention = class_map(deep, self.classifier.weight, logits)
+        return NetworkResult(logits, attention, {}, pooled, over_positions(early))
 
 
 class Backbone(nn.Module):

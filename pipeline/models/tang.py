@@ -13,11 +13,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from pipeline.models.activation import energy_map
-from pipeline.models.configs.tang import HIDDEN, POOLS, TangConfig
+from pipeline.models.activation import energy_map, over_positions
+from pipeline.models.configs.tang import HIDDEN, LAST, POOLS, TangConfig
 from pipeline.models.network import NetworkResult
-
-LAST = 16  # channels of the last convolution
 
 
 class Tang(nn.Module):
@@ -44,7 +42,8 @@ class Tang(nn.Module):
     def forward(self, images: Tensor) -> NetworkResult:
         deep = self.convolutions(images)  # (N, 16, S/6, S/6), not negative
         pooled = self.hidden(self.last_norm(deep))  # (N, 256)
-        return NetworkResult(self.classifier(self.dropout(pooled)), energy_map(deep), {}, pooled)
+        logits = self.classifier(self.dropout(pooled))
+        return NetworkResult(logits, energy_map(deep), {}, pooled, over_positions(deep))
 
 
 def _unit(before: int, after: int, kernel: int) -> list[nn.Module]:

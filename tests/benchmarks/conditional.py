@@ -39,9 +39,9 @@ def answers(module: MBAN, images: Tensor) -> tuple[NetworkResult, float]:
     results = [module(batch) for batch in torch.split(images, BATCH)]
     seconds = time.process_time() - started
     scalars = {name: torch.cat([result.scalars[name] for result in results]) for name in results[0].scalars}
-    parts = (torch.cat([getattr(result, name) for result in results]) for name in ("logits", "attention", "features"))
-    logits, attention, features = parts
-    return NetworkResult(logits, attention, scalars, features), seconds
+    names = ("logits", "attention", "features", "early")
+    logits, attention, features, early = (torch.cat([getattr(result, name) for result in results]) for name in names)
+    return NetworkResult(logits, attention, scalars, features, early), seconds
 
 
 def limits(module: MBAN, images: Tensor, shares: tuple[float, ...]) -> list[float]:

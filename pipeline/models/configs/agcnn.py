@@ -68,6 +68,10 @@ class AGCNNConfig:
         return (1 + len(ZONES) if self.structure_aware else 1) * sum(self.gated)
 
     @property
+    def early(self) -> int:
+        return self.widths[-1]
+
+    @property
     def gated(self) -> tuple[int, ...]:
         """Channels that each gate looks at, of the deepest stage but one first."""
         return self.widths[-2::-1][: self.gates]

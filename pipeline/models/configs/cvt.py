@@ -46,6 +46,10 @@ class CvTConfig:
     def features(self) -> int:
         return self.dims[-1]
 
+    @property
+    def early(self) -> int:
+        return self.dims[-2]
+
     def build(self) -> CvT:
         """The network with untrained weights, drawn from torch's global generator. Raises MissingExtra."""
         from pipeline.models.cvt import CvT

@@ -38,6 +38,10 @@ class DielemanConfig:
     def features(self) -> int:
         return self.units
 
+    @property
+    def early(self) -> int:
+        return self.channels[-1]
+
     def build(self) -> Dieleman:
         """The network with untrained weights, drawn from torch's global generator."""
         from pipeline.models.dieleman import Dieleman

@@ -48,6 +48,10 @@ class MaxViTConfig:
     def features(self) -> int:
         return self.dims[-1]
 
+    @property
+    def early(self) -> int:
+        return self.dims[-2]
+
     def build(self) -> MaxViT:
         """The network with untrained weights, drawn from torch's global generator. Raises MissingExtra."""
         from pipeline.models.maxvit import MaxViT

@@ -58,6 +58,10 @@ class MBANConfig:
     def features(self) -> int:
         return self.widths[-1]
 
+    @property
+    def early(self) -> int:
+        return self.widths[-2]
+
     def build(self) -> MBAN:
         """The network with untrained weights, drawn from torch's global generator."""
         from pipeline.models.mban import MBAN

@@ -40,6 +40,10 @@ class ResNetConfig:
     def features(self) -> int:
         return self.widths[-1] * EXPANSION[self.block]
 
+    @property
+    def early(self) -> int:
+        return self.widths[-2] * EXPANSION[self.block]
+
     def build(self) -> ResNet:
         """The network with untrained weights, drawn from torch's global generator."""
         from pipeline.models.resnet import ResNet

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pipeline.models.tang import Tang
 
 HIDDEN = 256  # units of each dense layer
+LAST = 16  # channels of the last convolution
 POOLS = (2, 3, 5)  # pixels a side that become one
 
 
@@ -41,6 +42,10 @@ class TangConfig:
     @property
     def features(self) -> int:
         return HIDDEN
+
+    @property
+    def early(self) -> int:
+        return LAST
 
     def build(self) -> Tang:
         """The network with untrained weights, drawn from torch's global generator."""
