@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -227,3 +228,30 @@ def test_two_that_make_room_at_once_do_not_say_that_the_archive_has_no_such_file
     if step == "exists":
         Storage(str(tmp_path)).delete("nothing")
     assert made.file(f"{KEY}2", tmp_path, bringing(b"2" * 1000, [])).path.read_bytes() == b"2" * 1000
+
+
+def test_who_makes_room_leaves_alone_what_another_is_writing(tmp_path: Path) -> None:
+    """To a clock that is ahead, which marks names as used later than that file is written, it looks like the oldest."""
+    place = tmp_path / "cache"
+    made = cache(str(place), gigabytes=1500e-9)
+    made.file(KEY, tmp_path, bringing(b"1" * 1000, []))
+    (name,) = Storage(str(place)).list("names")
+    writing = place / f"{name}.1234.tmp"
+    writing.write_bytes(b"{}")
+    os.utime(writing, (0, 0))
+    made.file(f"{KEY}2", tmp_path, bringing(b"2" * 1000, []))
+    assert writing.exists()
+    assert not _holds(made, KEY, tmp_path)
+
+
+def test_a_sidecar_that_is_taken_away_as_it_is_written_is_no_word_of_the_archives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archive gave the file: a row that was said to have no data in a band for this would be wrong in silence."""
+
+    def gone(storage: Storage, name: str, data: bytes) -> None:
+        raise FileNotFoundError(name)
+
+    monkeypatch.setattr(Storage, "replace", gone)
+    held = cache(str(tmp_path / "cache")).file(KEY, tmp_path, bringing(b"pixels", []))
+    assert held.path.read_bytes() == b"pixels"

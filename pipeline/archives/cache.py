@@ -128,9 +128,10 @@ class Cache:
             if self._section.believed_days:
                 self._remember(name, Facts(url="", missing=str(error), fetched=self._clock()))
             raise
-        self._publish(path, facts)
-        self._remember(name, facts)
-        with suppress(FileNotFoundError):  # others make room too; it would say that the archive has no such file
+        # What others take away as they make room is no word of the archive's, which this error would be taken for.
+        with suppress(FileNotFoundError):
+            self._publish(path, facts)
+            self._remember(name, facts)
             self._make_room(facts.size)
         return Held(path, facts, fetched=True)
 
@@ -200,6 +201,8 @@ class Cache:
         for name, _ in sorted(self._storage.details("names").items(), key=lambda item: item[1][1]):
             if total <= KEEP * limit:
                 break
+            if name.endswith(".tmp"):  # another is writing it
+                continue
             facts = self._facts(name)
             self._storage.delete(name)
             if facts is not None and _object(facts.sha256) in objects:
