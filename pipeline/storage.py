@@ -29,6 +29,7 @@ from pipeline.errors import DiskFull
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, over the quota, over the limit of a file's size
 _LOGIN = re.compile(r"(?<=://)[^/?#]*@")  # user and password; a chain (simplecache::https://...) may hold several
 _CONFLICTS = 5  # tries of a conditional put while another is under way (S3: 409 ConditionalRequestConflict)
+_TEMPORARY = ".tmp"  # how the name of a file ends that is being written
 
 
 def without_credentials(url: str) -> str:
@@ -139,7 +140,7 @@ class Storage:
         if self.local is None:
             self.replace(name, target.encode())
             return
-        temporary = self.local / f"{name}.{uuid.uuid4().hex}.tmp"
+        temporary = self.local / f"{name}.{uuid.uuid4().hex}{_TEMPORARY}"
         temporary.symlink_to(target, target_is_directory=True)
         temporary.replace(self.local / name)
 
@@ -171,14 +172,15 @@ class Storage:
         prefix = self._filesystem[1] + "/"
         with self._answering():
             found = self.filesystem.find(self.path(folder))
-        return sorted(path.removeprefix(prefix) for path in found if not path.endswith(".tmp"))
+        return sorted(path.removeprefix(prefix) for path in found if not path.endswith(_TEMPORARY))
 
     def details(self, folder: str) -> dict[str, tuple[int, float]]:
-        """Bytes and time of change (s, Unix) of each file below `folder`."""
+        """Bytes and time of change (s, Unix) of each file below `folder` that is not being written."""
         prefix = self._filesystem[1] + "/"
         with self._answering():
             found = self.filesystem.find(self.path(folder), detail=True)
-        return {path.removeprefix(prefix): (int(info["size"]), _changed(info)) for path, info in found.items()}
+        whole = {path.removeprefix(prefix): info for path, info in found.items() if not path.endswith(_TEMPORARY)}
+        return {path: (int(info["size"]), _changed(info)) for path, info in whole.items()}
 
     def delete(self, name: str) -> None:
         """Remove one object; nothing happens where there is none, or another removes it at the same time."""
@@ -252,7 +254,7 @@ class Storage:
                 return True
 
     def _write_temporary(self, path: Path, data: bytes) -> Path:
-        temporary = path.parent / f"{path.name}.{uuid.uuid4().hex}.tmp"
+        temporary = path.parent / f"{path.name}.{uuid.uuid4().hex}{_TEMPORARY}"
         with _room_at(path, f"{len(data)} bytes"):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:

@@ -21,7 +21,7 @@ from pipeline.training.recipe import Split, read_recipe
 from pipeline.training.split import joined, split_groups
 from tests.training_sets import SIDE, picture, recipe, write_set
 
-SHARED = Path(os.environ.get("GALAXY_SHARED_DATA", "../shared/data"))
+SHARED = Path(os.environ.get("GALAXY_SHARED_DATA", Path(__file__).parents[2] / "shared/data"))
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no folder {SHARED}")
 JOBS = Path(__file__).parent.parent / "jobs/training"
 

@@ -201,8 +201,6 @@ class Cache:
         for name, _ in sorted(self._storage.details("names").items(), key=lambda item: item[1][1]):
             if total <= KEEP * limit:
                 break
-            if name.endswith(".tmp"):  # another is writing it
-                continue
             facts = self._facts(name)
             self._storage.delete(name)
             if facts is not None and _object(facts.sha256) in objects:

@@ -64,12 +64,12 @@ def answers(
     with torch.inference_mode():
         for start in range(0, len(examples), BATCH):
             rows, size = slice(start, start + BATCH), checkpoint.config.size
-            seen = (
+            shown = (
                 planes(examples, rows, size, padding)
                 if changed is None
                 else _changed(examples, rows, size, changed, draw)
             )
-            result = module(seen.to(device))
+            result = module(shown.to(device))
             said = Seen(logits=result.logits, features=result.features, early=result.early)
             strange = said.logits.new_full((len(said.logits),), torch.nan) if novelty is None else novelty.score(said)
             found.append((*(part.float().cpu() for part in said), strange.double().cpu()))

@@ -35,7 +35,7 @@ class DMAGNet(nn.Module):
     def __init__(self, config: DMAGNetConfig) -> None:
         super().__init__()
         widths = config.dims
-        self.scalars, self.early_stage = config.scalars, config.early_stage
+        self.scalars = config.scalars
         self.stem = _reduce(config.bands, widths[0], config.stem_kernel, config.stem_stride)
         self.stages = nn.ModuleList(Stage(config, number) for number in range(len(widths)))
         self.norm = nn.BatchNorm2d(widths[-1])
@@ -53,7 +53,7 @@ class DMAGNet(nn.Module):
         pooled = self.pool(self.norm(x))
         scalars = dict(zip(self.scalars, [pooled.spread, *large_fractions], strict=True))
         heads = {f"head {number}": pooled.heads[:, number - 1] for number in range(1, self.pool.heads + 1)}
-        logits, early = self.classifier(pooled.features), over_positions(stages[self.early_stage])
+        logits, early = self.classifier(pooled.features), over_positions(stages[-2:][0])
         return NetworkResult(logits, pooled.attention, scalars, pooled.features, early, heads)
 
 

@@ -38,7 +38,7 @@ class FoldedDMAGNet(nn.Module):
 
     def __init__(self, network: DMAGNet) -> None:
         super().__init__()
-        self.scalars, self.early_stage = network.scalars, network.early_stage
+        self.scalars = network.scalars
         self.stem = _joined(network.stem)
         self.stages = nn.ModuleList(_FoldedStage(stage) for stage in network.stages if isinstance(stage, Stage))
         self.norm, self.pool, self.classifier = network.norm, network.pool, network.classifier
@@ -53,7 +53,7 @@ class FoldedDMAGNet(nn.Module):
         pooled = self.pool(self.norm(x))
         scalars = dict(zip(self.scalars, [pooled.spread, *large_fractions], strict=True))
         heads = {f"head {number}": map_ for number, map_ in enumerate(pooled.heads.unbind(1), start=1)}
-        logits, early = self.classifier(pooled.features), over_positions(stages[self.early_stage])
+        logits, early = self.classifier(pooled.features), over_positions(stages[-2:][0])
         return NetworkResult(logits, pooled.attention, scalars, pooled.features, early, heads)
 
 

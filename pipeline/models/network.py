@@ -29,9 +29,7 @@ class NetworkResult:
     attention: Tensor  # (N, h, w) the network's spatial attention map, any non-negative scale
     scalars: Mapping[str, Tensor]  # column suffix -> (N,) what else the attention says
     features: Tensor  # (N, D) pooled over the image, what the classifier reads
-    early: (
-        Tensor  # (N, E) mean over the image of the last stage but one, or of what gates or dense layers read; novelty's
-    )
+    early: Tensor  # (N, E) mean over the image of the last stage but one, or of what gates or dense layers read
     parts: Mapping[str, Tensor] = field(default_factory=dict)  # name -> (N, h, w), what the map was made of
 
 

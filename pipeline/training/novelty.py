@@ -32,8 +32,8 @@ def fit_novelty(learned: Seen, labels: Tensor, held_out: Seen) -> Novelty:
         raise ValueError("expected finite features and logits")
     late, early = _classes(learned.features.double(), labels), _classes(learned.early.double(), labels)
     found = scores(late, early, held_out)
-    energies, distances, earlier = scales = [_scale(score) for score in found]
-    return Novelty(late, early, energies, distances, earlier, _scale(largest(scales, found)))
+    energy, distance, early_distance = scales = [_scale(score) for score in found]
+    return Novelty(late, early, energy, distance, early_distance, _scale(largest(scales, found)))
 
 
 def _classes(features: Tensor, labels: Tensor) -> Classes:

@@ -57,12 +57,7 @@ class DMAGNetConfig:
 
     @property
     def early(self) -> int:
-        return self.dims[self.early_stage]
-
-    @property
-    def early_stage(self) -> int:
-        """The last stage but one, from 0 on, or the only one."""
-        return max(len(self.dims) - 2, 0)
+        return self.dims[-2:][0]
 
     def build(self) -> DMAGNet:
         """The network with untrained weights, drawn from torch's global generator."""
