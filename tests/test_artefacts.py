@@ -78,7 +78,7 @@ def test_a_real_star_keeps_its_shape_on_drawn_sky(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_every_kind_and_as_many_galaxies(tmp_path: Path) -> None:
-    path = tmp_path / "artefacts.parquet"
+    path = tmp_path / "a new folder/artefacts.parquet"
     drawn.main([str(path), "--count", "2", "--size", "32"])
     table = pq.read_table(path)
     assert Counter(table["kind"].to_pylist()) == dict.fromkeys([*KINDS, GALAXY], 2)

@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_images_and_another_does_not() -> None:
 
 
 def test_the_command_writes_images_that_say_they_are_simulated(tmp_path: Path) -> None:
-    path = tmp_path / "clusters.parquet"
+    path = tmp_path / "a new folder/clusters.parquet"
     simulated.main([str(path), "--count", "7", "--seed", "2"])
     table = pq.read_table(path)
     assert table.num_rows == len(set(table["id"].to_pylist())) == 7

@@ -88,7 +88,7 @@ def test_stars_shine_outside_the_mask() -> None:
 
 
 def test_the_command_writes_every_galaxy_under_every_telescope(tmp_path: Path) -> None:
-    path = tmp_path / "stamps.parquet"
+    path = tmp_path / "a new folder/stamps.parquet"
     single.main([str(path), "--count", "6", "--seed", "4", "--size", "32"])
     table = pq.read_table(path)
     assert table.num_rows == len(set(table["id"].to_pylist())) == 6 * len(TELESCOPES)

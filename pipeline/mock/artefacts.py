@@ -170,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=128, help="pixels a side")
     parser.add_argument("--stars", type=Path, help="folder of HSC i-band FITS cutouts of stars")
     given = parser.parse_args(arguments)
+    given.path.parent.mkdir(parents=True, exist_ok=True)
     contract = replace(ImageContract(), size=given.size)
     pq.write_table(artefact_table(given.count, given.seed, contract, given.stars), given.path)
 

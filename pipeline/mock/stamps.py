@@ -119,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--size", type=int, default=128, help="pixels a side")
     given = parser.parse_args(arguments)
+    given.path.parent.mkdir(parents=True, exist_ok=True)
     contract = replace(ImageContract(), size=given.size)
     pq.write_table(stamp_table(given.count, given.seed, contract, given.jitter), given.path)
 

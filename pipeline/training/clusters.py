@@ -130,6 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=954, help="as many as Zhang et al. 2020 had projections")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(arguments)
+    given.path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(cluster_table(given.count, given.seed), given.path)
 
 
