@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -92,6 +93,7 @@ def ray_session(address: str | None = None, size: LocalRay = LocalRay()) -> Iter
         finally:
             with _sigterm_kept():
                 ray.shutdown()
+            _end_before_ray_is_destroyed()
 
 
 def share_out(wanted: EngineSection, resources: Mapping[str, float], chunk: int) -> Shares:
@@ -179,6 +181,20 @@ def _sigterm_kept() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+
+
+def _end_before_ray_is_destroyed() -> None:
+    """Have this process end, when it ends, before the C++ destructors of Ray's library run.
+
+    `ray.shutdown` (2.60) leaves a thread behind for each session that reads metrics every ten seconds. It reads
+    statics of the library, and where they are destroyed already the process ends in SIGSEGV instead of its exit code.
+    Python has been finalised by then and its files are flushed. What is registered last is called first
+    (on_exit(3)), so this comes after `ray.shutdown`; where the C library has no `on_exit`, all stays as it was.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):
+        libc.on_exit(libc._exit, None)  # called with the exit code
+        libc.__cxa_atexit(libc.fflush, None, None)  # called before that: of all streams
 
 
 def _resources() -> Mapping[str, float]:
