@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from heapq import heappop, heappush
-from itertools import accumulate
+from itertools import accumulate, product
 from random import Random
 from typing import Any
 
+from pipeline.arguments import positive, within
 from pipeline.data import WorkUnit
 from pipeline.executors import events as ev
 from pipeline.executors.costs import IMAGE_BYTES, Cluster, Costs, Workload
@@ -255,23 +256,22 @@ def _sum(counts: Sequence[Counts]) -> Counts:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print how fast surveys of several sizes would run on clusters of several sizes, and what binds."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--galaxies", type=float, nargs="+", default=[1e7, 1e9])
-    parser.add_argument("--gpus", type=int, nargs="+", default=[1, 10, 1000])
-    parser.add_argument("--cores", type=int, default=16, help="for loads, of each GPU's node")
-    parser.add_argument("--chunk", type=int, default=512, help="sources a chunk")
-    parser.add_argument("--unit", type=int, default=4096, help="sources a unit")
-    parser.add_argument("--requests", type=float, default=math.inf, help="a second that the archive allows")
-    parser.add_argument("--archive", type=float, default=10.0, help="GB a second that the archive gives")
-    parser.add_argument("--drivers", type=int, help="as many as the loads need, if not given")
+    parser.add_argument("--galaxies", type=within(1, 1e12), nargs="+", default=[1e7, 1e9])
+    parser.add_argument("--gpus", type=positive, nargs="+", default=[1, 10, 1000])
+    parser.add_argument("--cores", type=positive, default=16, help="for loads, of each GPU's node")
+    parser.add_argument("--chunk", type=positive, default=512, help="sources a chunk")
+    parser.add_argument("--unit", type=positive, default=4096, help="sources a unit")
+    parser.add_argument("--requests", type=within(1e-9, math.inf), default=math.inf, help="a second, of the archive")
+    parser.add_argument("--archive", type=within(1e-9, math.inf), default=10.0, help="GB a second, of the archive")
+    parser.add_argument("--drivers", type=positive, help="as many as the loads need, if not given")
     parser.add_argument("--quick", action="store_true", help="extrapolate, as the dry run does")
     chosen = parser.parse_args(arguments)
     results = []
-    for galaxies in chosen.galaxies:
-        for gpus in chosen.gpus:
-            work = Workload.of_survey(round(galaxies), chosen.unit, chosen.chunk)
-            drivers = chosen.drivers or min(gpus, drivers_for(gpus * chosen.cores, chosen.chunk))
-            cluster = Cluster.of_gpus(gpus, chosen.cores, chosen.archive * 1e9, chosen.requests, drivers)
-            results.append((cluster, (eta if chosen.quick else simulate)(work, cluster)))
+    for galaxies, gpus in product(chosen.galaxies, chosen.gpus):
+        work = Workload.of_survey(round(galaxies), chosen.unit, chosen.chunk)
+        drivers = chosen.drivers or min(gpus, drivers_for(gpus * chosen.cores, chosen.chunk))
+        cluster = Cluster.of_gpus(gpus, chosen.cores, chosen.archive * 1e9, chosen.requests, drivers)
+        results.append((cluster, (eta if chosen.quick else simulate)(work, cluster)))
     _show(results)
 
 

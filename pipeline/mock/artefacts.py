@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.arguments import errors_in_a_line, positive
 from pipeline.data import Cutout, ImageContract, PixelGrid
+from pipeline.errors import JobError
 from pipeline.mock.bricks import PIXEL
 from pipeline.mock.images import DEPTH, pixel_noise
 from pipeline.mock.light import MOFFAT, SEEING
@@ -133,10 +135,16 @@ def artefacts(count: int, seed: int, contract: ImageContract) -> Iterator[tuple[
 
 
 def real_stars(folder: Path, each: int, seed: int, contract: ImageContract) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Every i-band star of the folder `each` times on drawn sky, in colours and turns drawn by lot."""
+    """Every i-band star of the folder `each` times on drawn sky, in colours and turns drawn by lot.
+
+    Raises JobError where the folder has no FITS file.
+    """
     from astropy.io import fits
 
-    for number, path in enumerate(sorted(folder.glob("*.fits"))):
+    paths = sorted(folder.glob("*.fits"))
+    if not paths:
+        raise JobError(f"{folder} has no stars: there is no *.fits")
+    for number, path in enumerate(paths):
         counts = fits.getdata(path, 1).astype(np.float64)
         for one in range(each):
             rng = np.random.default_rng((seed, 21, number, one))
@@ -165,14 +173,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write images of what is no galaxy, and of as many galaxies, as a Parquet file for `pipeline evaluate`."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.mock.artefacts", description=main.__doc__)
     parser.add_argument("path", type=Path)
-    parser.add_argument("--count", type=int, default=100, help="of each kind")
+    parser.add_argument("--count", type=positive, default=100, help="of each kind")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--size", type=int, default=128, help="pixels a side")
+    parser.add_argument("--size", type=positive, default=128, help="pixels a side")
     parser.add_argument("--stars", type=Path, help="folder of HSC i-band FITS cutouts of stars")
     given = parser.parse_args(arguments)
-    given.path.parent.mkdir(parents=True, exist_ok=True)
     contract = replace(ImageContract(), size=given.size)
-    pq.write_table(artefact_table(given.count, given.seed, contract, given.stars), given.path)
+    with errors_in_a_line(parser):
+        given.path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(artefact_table(given.count, given.seed, contract, given.stars), given.path)
 
 
 def _point(sky: Sky, fluxes: Mapping[str, float], at: tuple[float, ...]) -> None:

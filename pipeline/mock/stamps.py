@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.arguments import errors_in_a_line, positive, within
 from pipeline.data import Cutout, ImageContract, PixelGrid
 from pipeline.mock.bricks import ANCHOR, PIXEL
 from pipeline.mock.images import DEPTH, pixel_noise
@@ -112,16 +113,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write single galaxies of the mock sky, under every telescope, as a Parquet file for `pipeline evaluate`."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.mock.stamps", description=main.__doc__)
     parser.add_argument("path", type=Path)
-    parser.add_argument("--count", type=int, default=300, help="galaxies")
+    parser.add_argument("--count", type=positive, default=300, help="galaxies")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--jitter", type=float, default=0.35, help="image sides from the centre, at most, along an axis"
+        "--jitter", type=within(0.0, 0.5), default=0.35, help="image sides from the centre, at most, along an axis"
     )
-    parser.add_argument("--size", type=int, default=128, help="pixels a side")
+    parser.add_argument("--size", type=positive, default=128, help="pixels a side")
     given = parser.parse_args(arguments)
-    given.path.parent.mkdir(parents=True, exist_ok=True)
     contract = replace(ImageContract(), size=given.size)
-    pq.write_table(stamp_table(given.count, given.seed, contract, given.jitter), given.path)
+    with errors_in_a_line(parser):
+        given.path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(stamp_table(given.count, given.seed, contract, given.jitter), given.path)
 
 
 def _stamp(

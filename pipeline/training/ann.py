@@ -20,6 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.arguments import errors_in_a_line
 from pipeline.models.ann import ANN, INDICATORS, ANNConfig
 from pipeline.training.augment import framed
 from pipeline.training.examples import Examples
@@ -101,8 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=Path())
     parser.add_argument("--output", type=Path, default=Path("trained/ann1992"))
     given = parser.parse_args(arguments)
-    recipe = read_recipe(given.recipe)
-    train_ann(recipe, prepare(recipe, given.data), given.output)
+    with errors_in_a_line(parser):
+        recipe = read_recipe(given.recipe)
+        train_ann(recipe, prepare(recipe, given.data), given.output)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.arguments import errors_in_a_line, positive
 from pipeline.data import FieldOfView, ImageContract
 from pipeline.preprocess import colours
 
@@ -127,11 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write simulated clusters as a Parquet file for `pipeline train`."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.training.clusters", description=main.__doc__)
     parser.add_argument("path", type=Path)
-    parser.add_argument("--count", type=int, default=954, help="as many as Zhang et al. 2020 had projections")
+    parser.add_argument("--count", type=positive, default=954, help="as many as Zhang et al. 2020 had projections")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(arguments)
-    given.path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(cluster_table(given.count, given.seed), given.path)
+    with errors_in_a_line(parser):
+        given.path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(cluster_table(given.count, given.seed), given.path)
 
 
 def _cluster(kind: str, rng: np.random.Generator) -> Cluster:
