@@ -16,6 +16,10 @@ MAX_FUNCTION = 50  # lines
 MAX_NESTING = 3  # blocks inside each other
 MAX_UNDOCUMENTED = 12  # lines: what is shorter is read whole, and mypy has its types written out
 MAX_TRACKED = 2 * 2**20  # bytes
+TOP = {
+    *("pyproject.toml", "README.md", "pipeline", "jobs", "schemas", "deploy", "tests"),
+    *("Makefile", "constraints.txt", "LICENSE", "CITATION.cff"),
+}
 RAY_HOME = "pipeline/executors/ray/"
 BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match, ast.AsyncFor, ast.AsyncWith)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -125,13 +129,22 @@ def test_imports_point_one_way() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_top_level_holds_what_belongs_there() -> None:
+    top = {name.partition("/")[0] for name in _tracked()}
+    assert {name for name in top if not name.startswith(".")} == TOP
+
+
 def test_nothing_large_is_tracked() -> None:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    tracked = [ROOT / name for name in listed.stdout.split("\0") if name]
-    assert ROOT / "pyproject.toml" in tracked
+    tracked = [ROOT / name for name in _tracked()]
     weights = ROOT / "pipeline" / "models" / "weights"  # test_shipped.py has a limit for all of them
     large = [file for file in tracked if file.is_file() and file.stat().st_size > MAX_TRACKED]
     assert [str(file) for file in large if file.parent != weights or file.suffix != ".safetensors"] == []
+
+
+def _tracked() -> list[str]:
+    """What git has of this repository, from its root."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in listed.stdout.split("\0") if name]
 
 
 def test_the_base_install_reads_catalogues_without_torch_ray_or_astropy() -> None:
