@@ -37,6 +37,11 @@ def test_a_truth_table_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
         truth_of(str(tmp_path / "t.csv"), pa.string())
 
 
+def test_a_truth_table_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=f"--truth {tmp_path}/t.parquet: there is no such file"):
+        truth_of(str(tmp_path / "t.parquet"), pa.string())
+
+
 def test_true_classes_meet_the_rows_whatever_their_integers_are(tmp_path: Path) -> None:
     names = pa.array(["round", "cigar"]).dictionary_encode()
     pq.write_table(pa.table({"targetid": pa.array([2, 7], pa.int32()), "class": names}), tmp_path / "t.parquet")

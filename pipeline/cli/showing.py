@@ -95,7 +95,8 @@ def _opened(url: str, others: list[str] | None, compared: int, mirror: str | Non
 def truth_of(path: str, identifier: pa.DataType) -> pa.Table:
     """Columns object_id and class of a Parquet table; `targetid` stands in for object_id, as in the mock's truth.
 
-    Raises JobError where it has not these columns, or an object_id twice or of another type than the catalogue.
+    Raises JobError where it cannot be read, has not these columns, or has an object_id twice or of another type than
+    the catalogue.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -105,7 +106,9 @@ def truth_of(path: str, identifier: pa.DataType) -> pa.Table:
 
     try:
         table = pq.read_table(path)
-    except pa.ArrowException as error:
+    except FileNotFoundError as error:
+        raise JobError(f"--truth {path}: there is no such file") from error
+    except (pa.ArrowException, OSError) as error:
         raise JobError(f"--truth {path} cannot be read as Parquet: {error}") from error
     key = next((name for name in ("object_id", "targetid") if name in table.column_names), None)
     if key is None or "class" not in table.column_names:
